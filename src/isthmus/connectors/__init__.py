@@ -1,0 +1,40 @@
+"""Connectors: bytes in, bytes out, over memory, shared memory, files, and what third parties add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.connectors.protocol import (
+    Buffer,
+    Connector,
+    ListableConnector,
+    ObjectInfo,
+    Payload,
+    RangeConnector,
+    ReservingConnector,
+    WaitingConnector,
+)
+from isthmus.spec import Registry
+
+__all__ = [
+    "Buffer",
+    "Connector",
+    "ListableConnector",
+    "ObjectInfo",
+    "Payload",
+    "RangeConnector",
+    "ReservingConnector",
+    "WaitingConnector",
+    "connectors",
+]
+
+connectors: Registry[type[Connector[Any]]] = Registry(
+    "connector",
+    "isthmus.connectors",
+    {
+        "memory": "isthmus.connectors.memory:MemoryConnector",
+        "shm": "isthmus.connectors.shm:SharedMemoryConnector",
+        "file": "isthmus.connectors.file:FileConnector",
+    },
+)
+"""Every connector by kind; ``connectors.get(kind).from_config(options)`` opens one."""

@@ -1,0 +1,194 @@
+"""What a connector is: bytes in, bytes out, over some mediated channel.
+
+The nine methods of :class:`Connector` are all that a store needs (dissertation, 3.2.4). What only some
+channels can do stands in protocols of its own below; a store asks with ``isinstance``. The suite in
+:mod:`isthmus.testing` holds any connector, a third party's too, to what these docstrings say.
+"""
+
+from __future__ import annotations
+
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Self
+
+    from isthmus.spec import Spec
+
+__all__ = [
+    "Buffer",
+    "Connector",
+    "ListableConnector",
+    "ObjectInfo",
+    "Payload",
+    "RangeConnector",
+    "ReservingConnector",
+    "WaitingConnector",
+]
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+"""One run of bytes; a memoryview must be C-contiguous."""
+
+Payload: TypeAlias = "Buffer | Sequence[Buffer]"
+"""An object to store: one buffer, or the pieces of it in order (no need to join them)."""
+
+K = TypeVar("K", bound=tuple[Any, ...])
+K_contra = TypeVar("K_contra", bound=tuple[Any, ...], contravariant=True)
+
+
+@runtime_checkable
+class Connector(Protocol[K]):
+    """A client of a mediated channel.
+
+    Safe for use by many threads at once. After a fork the child reopens what it needs by itself. Keys
+    are named tuples of plain values (``str``, ``int``, ``bytes``), so they travel in any format.
+    """
+
+    kind: ClassVar[str]
+    """Name in the registry of connectors."""
+    spec_type: ClassVar[type[Spec]]
+    """Struct whose fields are the constructor's arguments."""
+    key_type: ClassVar[type[tuple[Any, ...]]]
+    """The named tuple that `put` returns."""
+
+    @property
+    def spec(self) -> Spec:
+        """What another process needs to open the same channel; never a secret."""
+        ...
+
+    def close(self) -> None:
+        """Release handles; idempotent; deletes no data. Later calls raise ``ClosedError``."""
+        ...
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain builtins: ``self.spec.config()``."""
+        ...
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Open a connector from what `config` returned.
+
+        Raises:
+            SpecError: a field is unknown, missing, or of the wrong type.
+        """
+        ...
+
+    def evict(self, key: K) -> None:
+        """Delete an object; no error if there is none. Views handed out before stay valid."""
+        ...
+
+    def exists(self, key: K) -> bool:
+        """Return whether a complete object lies under `key`."""
+        ...
+
+    def get(self, key: K) -> Buffer | None:
+        """Return the object's bytes, or None if there is no such object.
+
+        A view where the channel allows one; writing to it never reaches the stored object.
+
+        Raises:
+            KeyTypeError: `key` is not one of this connector's.
+            BrokenError: the channel did not answer.
+        """
+        ...
+
+    def get_batch(self, keys: Sequence[K]) -> list[Buffer | None]:
+        """Return the objects under several keys, in order, None for each that is missing."""
+        ...
+
+    def put(self, obj: Payload) -> K:
+        """Store an object; visible to others only when complete.
+
+        Raises:
+            FullError: there is no room; nothing was stored.
+            BrokenError: the channel did not answer.
+        """
+        ...
+
+    def put_batch(self, objs: Sequence[Payload]) -> list[K]:
+        """Store several objects; where one fails, those stored before it stay."""
+        ...
+
+
+@runtime_checkable
+class ReservingConnector(Protocol[K]):
+    """Can hand out a key before the object exists (futures and set-once objects need it)."""
+
+    def reserve(self) -> K:
+        """Return a fresh key under which nothing lies yet."""
+        ...
+
+    def put_at(self, key: K, obj: Payload) -> bool:
+        """Store an object under a reserved key, atomically, if none lies there.
+
+        Returns:
+            True if this call stored it, False if an object was there already (which stays).
+        """
+        ...
+
+
+@runtime_checkable
+class WaitingConnector(Protocol[K_contra]):
+    """Can wait for an object that somebody else will store."""
+
+    def wait(self, key: K_contra, timeout: float | None = None) -> bool:
+        """Block until an object lies under `key`; False if `timeout` seconds passed without one."""
+        ...
+
+
+@runtime_checkable
+class RangeConnector(Protocol[K_contra]):
+    """Can read a part of an object."""
+
+    def get_range(self, key: K_contra, offset: int, size: int) -> Buffer | None:
+        """Return up to `size` bytes from `offset`, fewer at the end; None if there is no object.
+
+        Raises:
+            ValueError: `offset` or `size` is negative.
+        """
+        ...
+
+
+class ObjectInfo(NamedTuple):
+    """What is known of a stored object without reading it."""
+
+    key: tuple[Any, ...]
+    size: int
+    """Bytes as stored."""
+    created: float
+    """Unix time in seconds."""
+    owner: str
+    """``host:pid`` of the process that stored it, or an empty string."""
+
+
+@runtime_checkable
+class ListableConnector(Protocol[K_contra]):
+    """Can say what it holds, and delete what is of no use to anybody."""
+
+    def list(self) -> Iterator[ObjectInfo]:
+        """Yield every complete object; one that comes or goes meanwhile may be missed."""
+        ...
+
+    def stat(self, key: K_contra) -> ObjectInfo | None:
+        """Return what is known of one object, None if there is none."""
+        ...
+
+    def clear(self) -> int:
+        """Delete every object of this connector's storage; return how many."""
+        ...
+
+    def sweep(self) -> int:
+        """Delete what killed processes left unfinished; return the bytes freed.
+
+        Never touches a complete object, nor one that a live process is still writing.
+        """
+        ...

@@ -1,0 +1,146 @@
+"""Every error that isthmus raises on purpose, under one root.
+
+An error keeps its data in ``args``, so that it pickles, and makes its text in ``__str__``: what was
+asked, what was found, and the next thing to try. Where a user would catch a builtin (a missing key, a
+timeout, a failed import) the error is one of those too. Two branches tell whose fault it was:
+:class:`ClosedError` is "you closed it", :class:`BrokenError` is "the world broke it".
+"""
+
+from __future__ import annotations
+
+import errno
+
+__all__ = [
+    "BrokenError",
+    "ClosedError",
+    "CodecError",
+    "ElsewhereError",
+    "FullError",
+    "IsthmusError",
+    "KeyTypeError",
+    "MissingExtraError",
+    "MissingObjectError",
+    "NameTakenError",
+    "SpecError",
+    "UnknownKindError",
+    "WaitTimeoutError",
+]
+
+
+class IsthmusError(Exception):
+    """Root of all errors raised by isthmus."""
+
+
+class ClosedError(IsthmusError, ValueError):
+    """A closed handle was used. ``args``: what it is."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} is closed; open a new one (close() releases handles, it deletes no data)"
+
+
+class BrokenError(IsthmusError, ConnectionError):
+    """The channel beneath did not do its part. ``args``: what failed, and how."""
+
+    def __str__(self) -> str:
+        return ": ".join(str(a) for a in self.args)
+
+
+class FullError(IsthmusError, OSError):
+    """There is no room for an object. ``args``: where, bytes needed, what to do."""
+
+    def __init__(self, *args: object) -> None:
+        # Not OSError's own, which would take three arguments for errno, text and file name.
+        self.args = args
+        self.errno = errno.ENOSPC
+
+    def __str__(self) -> str:
+        where, need, hint = self.args
+        return f"no room for {need} bytes in {where}; {hint}"
+
+
+class CodecError(IsthmusError, ValueError):
+    """Bytes that are not an object of ours, or an object that cannot become bytes."""
+
+    def __str__(self) -> str:
+        return ": ".join(str(a) for a in self.args)
+
+
+class KeyTypeError(IsthmusError, TypeError):
+    """A key of another connector, or no key at all. ``args``: connector, wanted type, the key."""
+
+    def __str__(self) -> str:
+        connector, wanted, key = self.args
+        return (
+            f"{connector} needs a {wanted}, got {key!r} of type {type(key).__name__}; "
+            "use the key that put() returned, with the connector that made it"
+        )
+
+
+class MissingObjectError(IsthmusError, KeyError):
+    """No object lies under a key. ``args``: store, key, producing host, time of production.
+
+    The last two are empty strings where they are not known.
+    """
+
+    def __str__(self) -> str:
+        store, key, host, made = self.args
+        origin = f" (made on {host} at {made})" if host and made else ""
+        return (
+            f"store {store!r} holds no object under {key}{origin}; it was evicted, resolved once with "
+            "evict=True, or its storage was cleared"
+        )
+
+
+class ElsewhereError(IsthmusError, LookupError):
+    """The object lives on another host. ``args``: connector, its host, this host."""
+
+    def __str__(self) -> str:
+        connector, there, here = self.args
+        return (
+            f"{connector} holds its objects in the memory of host {there!r} and cannot be reached from "
+            f"{here!r}; use a connector that both hosts reach (a file connector on a shared file system, "
+            "for one)"
+        )
+
+
+class WaitTimeoutError(IsthmusError, TimeoutError):
+    """What was waited for did not come in time. ``args``: what, seconds."""
+
+    def __str__(self) -> str:
+        what, seconds = self.args
+        return f"{what} did not come within {seconds:g} s"
+
+
+class SpecError(IsthmusError, ValueError):
+    """A specification whose fields are wrong. ``args``: of what, what is wrong."""
+
+    def __str__(self) -> str:
+        return ": ".join(str(a) for a in self.args)
+
+
+class UnknownKindError(IsthmusError, LookupError):
+    """No plugin has this name. ``args``: group, the name asked for, the names there are."""
+
+    def __str__(self) -> str:
+        import difflib
+
+        group, kind, known = self.args
+        near = difflib.get_close_matches(str(kind), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown {group} {kind!r}{hint} (known: {', '.join(known) or 'none'})"
+
+
+class NameTakenError(IsthmusError, ValueError):
+    """A name is already registered for something else. ``args``: what, the name."""
+
+    def __str__(self) -> str:
+        what, name = self.args
+        return f"{what} {name!r} is already registered for something else; choose another name"
+
+
+class MissingExtraError(IsthmusError, ImportError):
+    """An optional dependency is not installed. ``args``: what needs it, package, extra."""
+
+    def __str__(self) -> str:
+        what, package, extra = self.args
+        return f"{what} needs {package!r}: pip install 'isthmus[{extra}]'"

@@ -1,0 +1,1 @@
+"""Lazy, transparent object proxies."""

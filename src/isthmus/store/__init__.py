@@ -1,0 +1,1 @@
+"""Stores: Python objects over a connector, and proxies of them."""

@@ -1,0 +1,1 @@
+"""Contract suites, leak checks and fault injection, for our tests and for third parties'."""

@@ -1,0 +1,1 @@
+"""Types and a mypy plugin for code that takes proxies."""

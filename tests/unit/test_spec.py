@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pickle
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from isthmus import connectors, errors
+from isthmus.spec import Registry, Spec, require
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+class Pump(Spec):
+    litres: int
+    label: str = "main"
+
+
+def test_a_spec_travels_as_its_non_default_fields() -> None:
+    assert Pump(3).config() == {"litres": 3}
+    assert Pump.from_config({"litres": 3, "label": "x"}) == Pump(3, "x")
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [({"litres": "3"}, "int"), ({}, "litres"), ({"litres": 1, "size": 2}, "size")],
+)
+def test_a_wrong_spec_names_the_field(config: dict[str, object], says: str) -> None:
+    with pytest.raises(errors.SpecError, match=says):
+        Pump.from_config(config)
+
+
+def test_a_spec_is_frozen_and_hashable() -> None:
+    pump = Pump(1)
+    assert hash(pump) == hash(Pump(1))
+    with pytest.raises(AttributeError):
+        pump.litres = 2  # type: ignore[misc]
+
+
+def test_an_unknown_kind_gets_the_nearest_name() -> None:
+    registry: Registry[object] = Registry("pump", "isthmus.no_such_group", {"rotary": "x:y"})
+    with pytest.raises(errors.UnknownKindError, match="did you mean 'rotary'"):
+        registry.get("rotari")
+
+
+def test_a_kind_is_registered_once() -> None:
+    registry: Registry[object] = Registry("pump", "isthmus.no_such_group", {"rotary": "x:y"})
+    one = object()
+    assert registry.register("mine", one) is one
+    assert registry.register("mine", one) is one
+    assert registry.get("mine") is one
+    for kind in ("mine", "rotary"):
+        with pytest.raises(errors.NameTakenError):
+            registry.register(kind, object())
+
+
+def test_builtins_are_the_entry_points_of_this_distribution() -> None:
+    declared = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"]
+    assert declared["isthmus.connectors"] == connectors.connectors.builtin
+
+
+def test_a_missing_extra_names_itself() -> None:
+    with pytest.raises(errors.MissingExtraError, match=r"pip install 'isthmus\[torch\]'"):
+        require("no_such_package_anywhere", extra="torch", what="storing tensors")
+
+
+SAMPLES = [
+    errors.ClosedError("store 'a'"),
+    errors.BrokenError("redis", "gone"),
+    errors.FullError("/dev/shm", 10, "free some"),
+    errors.CodecError("bad magic"),
+    errors.KeyTypeError("FileConnector", "FileKey", 3),
+    errors.MissingObjectError("a", "k", "host", "12:00"),
+    errors.ElsewhereError("shared memory", "a", "b"),
+    errors.WaitTimeoutError("a key", 1.5),
+    errors.SpecError("Pump", "no"),
+    errors.UnknownKindError("pump", "x", ["y"]),
+    errors.NameTakenError("store", "a"),
+    errors.MissingExtraError("x", "torch", "torch"),
+]
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda e: type(e).__name__)
+def test_errors_pickle_and_speak(error: errors.IsthmusError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert len(str(error)) > 5
+    assert isinstance(error, errors.IsthmusError)
+
+
+def test_every_public_error_has_a_sample() -> None:
+    assert {type(e).__name__ for e in SAMPLES} == set(errors.__all__) - {"IsthmusError"}
