@@ -11,13 +11,15 @@ import html
 import math
 import operator
 import os
-from collections.abc import Callable
 from types import GenericAlias, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.proxy._about import load_class
 from isthmus.proxy._kin import is_proxy, public
 from isthmus.proxy._once import describe, resolve, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["METHODS", "unwrap", "without_method"]
 
