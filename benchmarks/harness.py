@@ -1,10 +1,12 @@
-"""A case: the same thing done by isthmus, by a peer and bare, in turn over several rounds, held against targets."""
+"""A case: one thing done by isthmus, by a peer and bare, in turn over several rounds, against targets."""
 
 from __future__ import annotations
 
+import itertools
 import operator
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -116,7 +118,7 @@ class Case:
     budget: float = 15.0
 
     def figure(self, measured: float) -> float:
-        """Convert seconds of one loop (or a value) into the case's unit."""
+        """Convert seconds of one loop into the case's unit."""
         if self.unit in SECONDS:
             return measured * SECONDS[self.unit]
         if self.unit in RATES:
@@ -155,64 +157,77 @@ class Result:
         return rows
 
 
-def _short(error: SideError) -> str:
-    _, name, message, _ = error.args
-    return f"{name}: {message}"
-
-
 MIN_ROUNDS = 5
 QUICK_ROUNDS = 3
 BATCH = 0.02  # seconds: long against the clock and the switch of processes, short against the noise
+FRAMED_BATCH = 0.1  # with the untimed `before` and `after`
+
+_numbers = itertools.count()
 
 
 def measure(case: Case, workers: Workers, *, quick: bool = False) -> Result:
     """Run all sides of a case in turn, each round in another order, and return every sample."""
-    sides: dict[str, Code | Value] = {HERE: case.ours, **case.against}
+    sides = {name: _Side(code, workers) for name, code in {HERE: case.ours, **case.against}.items()}
     errors: dict[str, str] = {}
-    loops: dict[str, int] = {}
-    names = {side: f"{side}_{abs(hash((case.name, side)))}" for side in sides}
+    samples: dict[str, list[float]] = {name: [] for name in sides}
 
-    def ask(side: str, do: str, **more: object) -> float | None:
-        return workers[sides[side].side].ask(do, names[side], **more)
-
-    for side, code in sides.items():
+    def attempt(name: str, step: Callable[[], None]) -> None:
+        if name in errors:
+            return
         try:
-            fields = ("kind", "stmt", "setup", "before", "after")
-            ask(side, "setup", **{f: getattr(code, f) for f in fields})
-            loops[side] = 1
-            if code.kind == "time":
-                while (took := ask(side, "time", n=loops[side]) or 0.0) < BATCH / 2:
-                    loops[side] = max(2 * loops[side], int(loops[side] * BATCH / max(took, 1e-6)))
-            else:
-                ask(side, "time", n=1)
+            step()
         except SideError as error:
-            errors[side] = _short(error)
-            loops.pop(side, None)
+            _, kind, message, trace = error.args
+            errors[name] = f"{kind}: {message}"
+            if name == HERE and trace:
+                print(trace, file=sys.stderr)
 
-    rounds: list[dict[str, float]] = []
-    end = time.monotonic() + (case.budget / 4 if quick else case.budget)
-    least, most = (
-        (QUICK_ROUNDS, QUICK_ROUNDS) if quick else (min(MIN_ROUNDS, case.rounds), case.rounds)
-    )
-    while len(rounds) < least or (len(rounds) < most and time.monotonic() < end):
-        turn = len(rounds) % max(len(loops), 1)
-        order = [*loops][turn:] + [*loops][:turn]
-        this: dict[str, float] = {}
-        for side in order:
-            try:
-                took = ask(side, "time", n=loops[side])
-            except SideError as error:
-                errors[side] = _short(error)
-                del loops[side]
-                continue
-            per_loop = (took or 0.0) / (loops[side] if sides[side].kind == "time" else 1)
-            this[side] = case.figure(per_loop)
-        rounds.append(this)
+    for name, side in sides.items():
+        attempt(name, side.prepare)
+    least = QUICK_ROUNDS if quick else min(MIN_ROUNDS, case.rounds)
+    most = QUICK_ROUNDS if quick else case.rounds
+    end = time.monotonic() + case.budget
+    for turn in range(most):
+        if turn >= least and time.monotonic() > end:
+            break
+        order = [*sides][turn % len(sides) :] + [*sides][: turn % len(sides)]
+        for name in order:
+            attempt(name, lambda name=name: samples[name].append(sides[name].sample(case)))
+    for name, side in sides.items():
+        attempt(name, side.drop)
+    return Result(case, {n: s for n, s in samples.items() if n not in errors}, errors)
 
-    for side in sides:
-        try:
-            ask(side, "drop")
-        except SideError as error:
-            errors.setdefault(side, _short(error))
-    samples = {s: [r[s] for r in rounds] for s in sides if s in loops and s not in errors}
-    return Result(case, samples, errors)
+
+class _Side:
+    """One side's snippet in its worker, with as many loops a sample as make a good batch."""
+
+    def __init__(self, code: Code | Value, workers: Workers) -> None:
+        self._code = code
+        self._workers = workers
+        self._name = f"snippet_{next(_numbers)}"
+        self._loops = 1
+
+    def prepare(self) -> None:
+        fields = ("kind", "stmt", "setup", "before", "after")
+        self._ask("setup", **{f: getattr(self._code, f) for f in fields})
+        if self._code.kind == "value":
+            return
+        framed = bool(self._code.before or self._code.after)
+        batch = FRAMED_BATCH if framed else BATCH
+        while True:
+            start = time.perf_counter()
+            timed = self._ask("time", n=self._loops)
+            took = time.perf_counter() - start if framed else timed
+            if took > batch / 2:
+                return
+            self._loops = max(2 * self._loops, int(self._loops * batch / max(took, 1e-6)))
+
+    def sample(self, case: Case) -> float:
+        measured = self._ask("time", n=self._loops)
+        return case.figure(measured / self._loops) if self._code.kind == "time" else measured
+
+    def drop(self) -> None:
+        self._ask("drop")
+
+    def _ask(self, do: str, **more: object) -> float:
+        return self._workers[self._code.side].ask(do, self._name, **more)

@@ -1,4 +1,4 @@
-"""The environments under test, each a long-lived worker process, so that both sides alternate in one run."""
+"""The environments under test, each a long-lived worker process, so that both sides alternate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Worker:
         if not Path(python).exists():
             raise SideError(side, "not installed", "run scripts/setup-peers", "")
         self.side = side
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [os.fspath(python), "-m", "benchmarks.worker"],
             cwd=ROOT,
@@ -43,7 +43,7 @@ class Worker:
             text=True,
         )
 
-    def ask(self, do: str, name: str, *, timeout: float = 180.0, **more: Any) -> float | None:
+    def ask(self, do: str, name: str, *, timeout: float = 180.0, **more: Any) -> float:
         """Send one request and return its answer's value.
 
         Raises:
@@ -58,8 +58,9 @@ class Worker:
         line = self._process.stdout.readline() if ready else ""
         if not line:
             what = "died" if ready else f"no answer in {timeout:g} s"
+            tail = self._tail()
             self.close()
-            raise SideError(self.side, what, self._tail(), "")
+            raise SideError(self.side, what, tail, "")
         answer = json.loads(line)
         if "error" in answer:
             raise SideError(self.side, answer["error"], answer["message"], answer["traceback"])
@@ -82,6 +83,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._log.close()
 
     def _tail(self) -> str:
         self._log.seek(0)

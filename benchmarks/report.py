@@ -152,9 +152,9 @@ INTRODUCTION = """\
 
 Every figure is the median of several rounds in which isthmus and its references ran in turn, with the
 interquartile range in percent. A figure against a reference is the median of the rounds' ratios (or
-differences) with its bootstrap interval; *met* and *missed* mean that the whole interval lies on that side of
-the target, *inconclusive* that the noise does not tell. `README.md` says how to measure again. This file is
-written by `python -m benchmarks.run --write`; the reasons come from `notes.toml`.
+differences) with its bootstrap interval; *met* and *missed* mean that the whole interval lies on that
+side of the target, *inconclusive* that the noise does not tell. `README.md` says how to measure again. This
+file is written by `python -m benchmarks.run --write`; the reasons come from `notes.toml`.
 """
 
 

@@ -45,7 +45,10 @@ def _print(result: Result, took: float) -> None:
 
 
 def main(sections: Sequence[str] = (), argv: Sequence[str] | None = None) -> int:
-    """Run the sections named (all if none). A missed target is a result, not a failure: the exit code is 0."""
+    """Run the sections named (all if none).
+
+    A missed target is a result, not a failure: the exit code is 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     if not sections:
         parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))

@@ -1,4 +1,4 @@
-"""What a handful of noisy samples allows one to say: middles, spreads, and intervals of paired comparisons."""
+"""What a handful of noisy samples allows one to say: middles, spreads, intervals of paired figures."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class Snippet:
         # A real module, so that pickle finds the classes and functions that a setup defines.
         self.module = sys.modules[name] = ModuleType(name)
         exec(compile(request["setup"], f"<setup of {name}>", "exec"), vars(self.module))
-        self.run = _value if request["kind"] == "value" else _batch
-        self.run = self.run(request, vars(self.module))
+        prepare = _value if request["kind"] == "value" else _batch
+        self.run = prepare(request, vars(self.module))
 
 
 def _value(request: dict[str, str], namespace: dict[str, Any]) -> Callable[[int], float]:
@@ -86,7 +86,7 @@ def serve(requests: Any, answers: Any) -> None:
         request = json.loads(line)
         name = request["name"]
         try:
-            value = None
+            value = 0.0
             match request["do"]:
                 case "setup":
                     snippets[name] = Snippet(name, request)
