@@ -26,7 +26,9 @@ class Cache:
 
     def __init__(self, max_count: int, max_bytes: int | None = None) -> None:
         if max_count < 0 or (max_bytes is not None and max_bytes < 0):
-            raise ValueError(f"a cache cannot hold {max_count} objects in {max_bytes} bytes; use 0 for none")
+            raise ValueError(
+                f"a cache cannot hold {max_count} objects in {max_bytes} bytes; use 0 for none"
+            )
         self.max_count = max_count
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()

@@ -28,7 +28,7 @@ class StoreConfig(Spec, array_like=False):
 
     name: str
     kind: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # noqa: RUF012 - msgspec makes each its own
     cache_size: int = DEFAULT_CACHE_SIZE
     cache_bytes: int | None = DEFAULT_CACHE_BYTES
     metrics: bool = False

@@ -6,13 +6,13 @@ import os
 import socket
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from isthmus import codec
-from isthmus.connectors import ListableConnector, connectors
+from isthmus.connectors import HoldingConnector, ListableConnector, connectors
+from isthmus.connectors.forking import renew_after_fork
 from isthmus.errors import ClosedError, KeyTypeError
 from isthmus.proxy import Proxy, TargetClass
 from isthmus.store import names
@@ -100,13 +100,20 @@ class Store:
         self._deserializer = deserializer
         self.metrics = StoreMetrics() if metrics else None
         """Metrics of this process, None unless asked for."""
+        self._holds = (
+            connector
+            if isinstance(connector, HoldingConnector)
+            and serializer is None
+            and deserializer is None
+            else None
+        )
         self._cache = Cache(cache_size, cache_bytes)
         self._flights: SingleFlight[Any] = SingleFlight()
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
         self.closed = False
         self._identity = msgspec.msgpack.encode(self.config())
-        _open_stores.add(self)
+        renew_after_fork(self)
         names.know(self._identity, self)
         if register:
             names.register_store(self)
@@ -123,7 +130,9 @@ class Store:
             cache_bytes=self._cache.max_bytes,
             metrics=self.metrics is not None,
             serializer=None if self._serializer is None else codec.pack_callable(self._serializer),
-            deserializer=None if self._deserializer is None else codec.pack_callable(self._deserializer),
+            deserializer=None
+            if self._deserializer is None
+            else codec.pack_callable(self._deserializer),
         )
 
     @classmethod
@@ -139,7 +148,9 @@ class Store:
         return cls(
             config.name,
             connectors.get(config.kind).from_config(config.options),
-            serializer=None if config.serializer is None else codec.load_callable(config.serializer),
+            serializer=None
+            if config.serializer is None
+            else codec.load_callable(config.serializer),
             deserializer=(
                 None if config.deserializer is None else codec.load_callable(config.deserializer)
             ),
@@ -163,7 +174,13 @@ class Store:
             CodecError: the object cannot be serialized.
             FullError: there is no room for it.
         """
+        self._check_open()
         watch = self._watch("put")
+        if self._holds is not None and serializer is None:
+            held: Key | None = self._holds.put_object(obj, **options)
+            if held is not None:
+                watch.stop(held)
+                return held
         pieces = self._encode(obj, serializer)
         size = codec.size(pieces)
         watch.lap("encode", size)
@@ -176,6 +193,7 @@ class Store:
         self, objs: Iterable[Any], *, serializer: codec.Serializer | None = None, **options: Any
     ) -> list[Key]:
         """Store several objects in one operation of the channel, where it has one; see :meth:`put`."""
+        self._check_open()
         watch = self._watch("put_batch")
         payloads = [self._encode(obj, serializer) for obj in objs]
         size = sum(map(codec.size, payloads))
@@ -273,7 +291,9 @@ class Store:
         """
         self._check_open()
         if not isinstance(self.connector, ListableConnector):
-            raise TypeError(f"{type(self.connector).__name__} cannot list its objects; evict them by key")
+            raise TypeError(
+                f"{type(self.connector).__name__} cannot list its objects; evict them by key"
+            )
         self._cache.clear()
         return self.connector.clear()
 
@@ -351,15 +371,17 @@ class Store:
         )
         return Proxy(factory, about)
 
-    def _resolve(
-        self, key: Key, deserializer: codec.Deserializer | None, evict: bool
-    ) -> Any:
+    def _resolve(self, key: Key, deserializer: codec.Deserializer | None, evict: bool) -> Any:
         """Return a proxy's target, :attr:`_MISSING` if there is none; evict it if asked to."""
         watch = self._watch("resolve")
         key = self._own(key)
         if evict or deserializer is not None or self._cache.max_count == 0:
             # Whoever evicts takes the only copy: nobody will ask the cache for it.
-            found = self._cache.get(key, self._MISSING) if evict and deserializer is None else self._MISSING
+            found = (
+                self._cache.get(key, self._MISSING)
+                if evict and deserializer is None
+                else self._MISSING
+            )
             if found is self._MISSING:
                 found = self._fetch(key, deserializer, {})[0]
             if evict and found is not self._MISSING:
@@ -398,7 +420,6 @@ class Store:
     # -- layers --------------------------------------------------------------------------------
 
     def _encode(self, obj: Any, serializer: codec.Serializer | None) -> list[Buffer]:
-        self._check_open()
         serializer = serializer or self._serializer
         if serializer is None:
             return codec.encode(obj)
@@ -408,7 +429,7 @@ class Store:
         if isinstance(data, bytes | bytearray | memoryview):
             return [data]
         raise TypeError(
-            f"serializer {codec.callable_name(serializer)} returned {type(data).__name__}, "
+            f"serializer {getattr(serializer, '__qualname__', serializer)} returned {type(data).__name__}, "
             "not bytes or a list of buffers"
         )
 
@@ -420,6 +441,11 @@ class Store:
     ) -> tuple[Any, int]:
         """Return the object and its size in bytes, from the channel."""
         watch = self._watch("get")
+        if self._holds is not None and deserializer is None:
+            held = self._holds.get_object(key, self._MISSING)
+            if held is not self._MISSING:
+                watch.stop(key)
+                return held, 0
         data = self.connector.get(key, **options)
         if data is None:
             watch.stop(key)
@@ -480,7 +506,7 @@ class Store:
                 self._pool = ThreadPoolExecutor(RESOLVE_THREADS, f"isthmus-resolve-{self.name}")
             return self._pool.submit(fetch)
 
-    def _after_fork_in_child(self) -> None:
+    def _forked(self) -> None:
         # Threads of the parent are gone, and with them whoever held a lock or flew a fetch.
         self._cache = Cache(self._cache.max_count, self._cache.max_bytes)
         self._flights = SingleFlight()
@@ -488,14 +514,3 @@ class Store:
         self._pool_lock = threading.Lock()
         if self.metrics is not None:
             self.metrics = StoreMetrics(self.metrics.max_objects)
-
-
-_open_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for store in list(_open_stores):
-        store._after_fork_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isthmus.connectors.shm import SharedMemoryConnector
 
 from isthmus.connectors.file import FileConnector
-from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.proxy import Proxy, is_resolved
 from isthmus.store import Store
 
@@ -20,7 +20,14 @@ distributed = pytest.importorskip("distributed")
 
 pytestmark = [
     pytest.mark.leaks_allowed(
-        "asyncio", "IO loop", "Profile", "Dask", "pipe:", "eventpoll", "socket:", "ThreadPoolExecutor"
+        "asyncio",
+        "IO loop",
+        "Profile",
+        "Dask",
+        "pipe:",
+        "eventpoll",
+        "socket:",
+        "ThreadPoolExecutor",
     ),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from isthmus.connectors.shm import SharedMemoryConnector
 
 from isthmus import errors
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
-from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.proxy import Proxy, is_resolved
 from isthmus.store import Store, get_store
 
@@ -166,7 +166,11 @@ READER = """
 def run(script: Path, source: str, *args: str) -> subprocess.CompletedProcess[str]:
     script.write_text(textwrap.dedent(source))
     return subprocess.run(
-        [sys.executable, str(script), *args], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(script), *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 

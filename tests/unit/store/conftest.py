@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from isthmus.connectors.shm import SharedMemoryConnector
 
 from isthmus.connectors import Connector
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
-from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.store import Store
 
 KINDS = ("memory", "shm", "file")

@@ -7,7 +7,7 @@ import io
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,9 @@ class Reads(MemoryConnector):
 
 
 @pytest.fixture
-def counted(request: pytest.FixtureRequest) -> Reads:
-    connector = Reads(request.node.name)
-    request.addfinalizer(lambda: MemoryConnector(request.node.name).clear())
-    return connector
+def counted(request: pytest.FixtureRequest) -> Iterator[Reads]:
+    yield Reads(request.node.name)
+    MemoryConnector(request.node.name).clear()
 
 
 def same(a: Any, b: Any) -> bool:
