@@ -14,7 +14,17 @@ from typing import Any
 from isthmus.proxy._kin import SHAPE, kin
 from isthmus.proxy._shape import shape_of
 
-__all__ = ["ELSEWHERE", "Attempt", "begin", "describe", "finish", "resolve", "run", "settle", "take"]
+__all__ = [
+    "ELSEWHERE",
+    "Attempt",
+    "begin",
+    "describe",
+    "finish",
+    "resolve",
+    "run",
+    "settle",
+    "take",
+]
 
 _get = object.__getattribute__
 _set_class = vars(object)["__class__"].__set__
@@ -24,7 +34,7 @@ _me = threading.get_ident
 class Attempt:
     """One call of a factory under way, and who waits for it."""
 
-    __slots__ = ("error", "ended", "owner", "watchers")
+    __slots__ = ("ended", "error", "owner", "watchers")
 
     def __init__(self, owner: int | None) -> None:
         self.owner = owner  # the thread that calls the factory; None while queued, free to be taken

@@ -47,6 +47,7 @@ class Cache:
     def put(self, key: Hashable, obj: Any, size: int) -> None:
         """Keep an object of `size` bytes, dropping the least recently used to make room."""
         if self.max_count == 0 or (self.max_bytes is not None and size > self.max_bytes):
+            self.evict(key)  # what was there is no longer what belongs there
             return
         dropped = []  # destroyed after the lock: a finalizer may come back to this cache
         with self._lock:

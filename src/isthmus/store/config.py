@@ -32,5 +32,5 @@ class StoreConfig(Spec, array_like=False):
     cache_size: int = DEFAULT_CACHE_SIZE
     cache_bytes: int | None = DEFAULT_CACHE_BYTES
     metrics: bool = False
-    serializer: str | bytes | None = None
-    deserializer: str | bytes | None = None
+    serializer: str | None = None
+    deserializer: str | None = None

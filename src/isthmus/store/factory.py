@@ -44,7 +44,7 @@ class _Wire(msgspec.Struct, array_like=True, omit_defaults=True, frozen=True):
     about: tuple[str, str, int] | None
     made: tuple[int, str]
     flags: int = 0
-    deserializer: str | bytes | None = None
+    deserializer: str | None = None
     trace: bytes | None = None
 
 
@@ -73,7 +73,7 @@ class StoreFactory(Generic[T]):
         key: tuple[Any, ...],
         *,
         evict: bool = False,
-        deserializer: Callable[[Any], T] | str | bytes | None = None,
+        deserializer: Callable[[Any], T] | str | None = None,
         made: tuple[int, str],
         store: Store | None = None,
     ) -> None:
@@ -121,7 +121,7 @@ class StoreFactory(Generic[T]):
 
     def _fetch(self) -> T:
         store = self.store
-        if isinstance(self.deserializer, str | bytes):
+        if isinstance(self.deserializer, str):
             self.deserializer = load_callable(self.deserializer)
         found = store._resolve(self.key, self.deserializer, self.evict)
         if found is store._MISSING:
@@ -137,7 +137,7 @@ class StoreFactory(Generic[T]):
         wire = _Wire(
             msgspec.Raw(self.identity),
             list(self.key),
-            None if about is None else tuple(about),
+            None if about is None else (about.module, about.qualname, about.shape),
             self.made,
             _EVICT if self.evict else 0,
             packed,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from isthmus.connectors.shm import SharedMemoryConnector
 
 from isthmus.connectors import Connector
 from isthmus.connectors.file import FileConnector
@@ -24,6 +23,8 @@ def connector(request: pytest.FixtureRequest, tmp_path: Path) -> Connector[Any]:
     if request.param == "memory":
         return MemoryConnector(name)
     if request.param == "shm":
+        from isthmus.connectors.shm import SharedMemoryConnector
+
         return SharedMemoryConnector(name, spill_dir=str(tmp_path / "spill"))
     return FileConnector(tmp_path / "objects")
 

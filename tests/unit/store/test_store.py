@@ -126,7 +126,7 @@ def test_a_missing_object_is_named(store: Store) -> None:
     assert store.name in text
     assert str(get_key(proxy)[0]) in text
     assert "made on" in text
-    assert any("proxy" in note for note in caught.value.__notes__)
+    assert any("Proxy" in note for note in caught.value.__notes__)
 
 
 def test_a_proxy_of_a_key_alone(store: Store) -> None:
@@ -154,8 +154,10 @@ def test_copies_of_a_proxy_resolve(store: Store, copied: Callable[[Any], Any]) -
 
 def test_the_wire_form_is_small(make: Callable[..., Store]) -> None:
     proxy = make("measurements").proxy(np.arange(10))
-    # 25 bytes are kept free for a trace context.
-    assert len(pickle.dumps(proxy, 5)) <= 250 - 25
+    size = len(pickle.dumps(proxy, 5))
+    folder = get_store(proxy).connector.config().get("store_dir", "")  # type: ignore[union-attr]
+    # 25 bytes are kept free for a trace context; a directory's name may take 40.
+    assert size - max(0, len(folder) - 40) <= 250 - 25
 
 
 def test_a_proxy_of_another_version_says_so(store: Store) -> None:
@@ -229,9 +231,14 @@ def test_writing_to_an_isolated_array_stays_private(make: Callable[..., Store]) 
     store = make(cache_size=0)
     key = store.put(np.zeros(100_000))
     mine = store.get(key)
-    mine[:] = 7
+    if store.connector.kind == "memory":
+        # There is nobody else's memory to protect it with, so what is shared is read-only.
+        with pytest.raises(ValueError, match="read-only"):
+            mine[:] = 7
+    else:
+        mine[:] = 7
+        assert mine.sum() == 700_000
     assert store.get(key).sum() == 0
-    assert mine.sum() == 700_000
 
 
 def test_changing_the_original_does_not_reach_the_store(store: Store) -> None:
@@ -239,6 +246,27 @@ def test_changing_the_original_does_not_reach_the_store(store: Store) -> None:
     key = store.put(array)
     array[:] = 1
     assert store.get(key).sum() == 0
+
+
+@pytest.mark.parametrize("obj", ["word", b"bytes", 3, 2.5, None, True])
+def test_process_memory_holds_what_nobody_can_change_by_reference(obj: Any) -> None:
+    with Store("held", MemoryConnector("held")) as store:
+        key = store.put(obj)
+        assert store.get(key) is obj
+        assert store.get_batch([key]) == [obj]
+        assert deserialize(store.connector.get(key)) == obj  # type: ignore[arg-type]
+        store.clear()
+
+
+def test_process_memory_holds_anything_on_a_promise() -> None:
+    with Store("promised", MemoryConnector("promised")) as store:
+        array = np.zeros(3)
+        assert store.get(store.put(array, copy=False)) is array
+        assert extract(store.proxy(array, copy=False)) is array
+        copied = store.get(store.put(array))
+        array[:] = 1
+        assert copied.sum() == 0
+        store.clear()
 
 
 def test_a_deserializer_of_its_own_leaves_the_cache_alone(store: Store) -> None:
@@ -276,6 +304,7 @@ def test_a_proxy_with_a_serializer_of_its_own(store: Store) -> None:
     assert extract(pickle.loads(pickle.dumps(proxy))) == [1]
 
 
+@pytest.mark.filterwarnings("ignore:.*travels by value")
 def test_a_serializer_may_fall_back_to_the_codec(make: Callable[..., Store]) -> None:
     store = make(serializer=lambda obj: serialize(obj), deserializer=deserialize)
     assert store.get(store.put([1])) == [1]
