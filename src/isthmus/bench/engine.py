@@ -96,7 +96,7 @@ class Engine:
             raise ClosedError("the engine")
         task_id = f"{self._prefix}-{next(self._numbers)}"
         parents: dict[TaskFuture[Any], Slot] = {}
-        future: TaskFuture[T] = TaskFuture(self, task_id, function, [])
+        future: TaskFuture[T] = TaskFuture(self, task_id, function)
         if args or kwargs:
             args, kwargs, moved = self._prepare(future, args, kwargs, parents)
         else:
@@ -113,7 +113,7 @@ class Engine:
             report=self._report,
         )
         if parents:
-            future.parents = list(parents)
+            future._parents = tuple(parents)
         future._low = self.executor.submit(run_task, task, *[p._low for p in parents])
         self._unfinished[task_id] = future
         future._low.add_done_callback(lambda _: self.finished(future))
@@ -193,7 +193,8 @@ class Engine:
         with self._lock:
             self._finished += 1
         info, error = self._outcome(future)
-        parents, future.parents = future.parents, []  # else every ancestor's result lives on
+        # Cut the chain, else every ancestor's result lives on; the error was told from it already.
+        parents, future._parents = future._parents, ()
         if self.record_logger is not None:
             self.record_logger.log(_record(future, parents, info, error))
 
@@ -260,7 +261,7 @@ def _slot(parents: dict[TaskFuture[Any], Slot], future: TaskFuture[Any]) -> Slot
 
 
 def _record(
-    future: TaskFuture[Any], parents: list[TaskFuture[Any]], info: RunInfo | None, error: str
+    future: TaskFuture[Any], parents: tuple[TaskFuture[Any], ...], info: RunInfo | None, error: str
 ) -> TaskRecord:
     record = TaskRecord(
         task_id=future.task_id,

@@ -40,12 +40,12 @@ class TaskFuture(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_engine",
-        "_finish",
+        "_error",
         "_low",
+        "_parents",
         "_resolved",
         "function",
         "input_transform_s",
-        "parents",
         "submitted",
         "submitted_at",
         "task_id",
@@ -57,14 +57,14 @@ class TaskFuture(Generic[T]):
         engine: Engine,
         task_id: str,
         function: Callable[..., Any],
-        parents: list[TaskFuture[Any]],
     ) -> None:
         self._engine = engine
         self._low: Future[Any]
         self._resolved: T | Any = _UNRESOLVED
         self.task_id = task_id
         self.function = function
-        self.parents = parents
+        self._error: BaseException | None = None
+        self._parents: tuple[TaskFuture[Any], ...] = ()
         self.submitted = time.time()
         self.submitted_at = time.perf_counter()
         self.input_transform_s = 0.0
@@ -136,22 +136,29 @@ class TaskFuture(Generic[T]):
 
     def _explain(self, error: BaseException) -> BaseException:
         """Return the error that the application should see for what the executor reported."""
-        if isinstance(error, TaskFailed) and error.task_id == self.task_id:
-            return error.failure.error
-        if not isinstance(error, (TaskFailed, DependencyError)) and not self._failed_parents():
-            return error
-        cause = error.failure.error if isinstance(error, TaskFailed) else (error.__cause__ or error)
-        name = f"task {error.task_id}" if isinstance(error, TaskFailed) else "a task"
-        if isinstance(cause, TaskFailed):
-            name, cause = f"task {cause.task_id}", cause.failure.error
-        failed = DependencyError(name, f"{type(cause).__name__}: {cause}")
-        failed.__cause__ = cause
-        return failed
+        parents = self._parents  # before the look at what is known, see Engine.finished
+        if self._error is None:
+            self._error = _shown(error, self.task_id, parents)
+        return self._error
 
-    def _failed_parents(self) -> bool:
-        return any(
-            p.done() and not p.cancelled() and p._low.exception() is not None for p in self.parents
-        )
+
+def _shown(error: BaseException, task_id: str, parents: tuple[TaskFuture[Any], ...]) -> BaseException:
+    """Tell a task's own exception, a dependency's, and a failure of the executor apart."""
+    if isinstance(error, TaskFailed) and error.task_id == task_id:
+        return error.failure.error
+    cause = error
+    if isinstance(error, DependencyError) and error.__cause__ is not None:
+        cause = error.__cause__
+    elif not isinstance(error, TaskFailed):
+        failed = (p for p in parents if p.done() and not p.cancelled() and p._low.exception() is not None)
+        if next(failed, None) is None:
+            return error
+    name = "a task whose result it needs"
+    if isinstance(cause, TaskFailed):
+        name, cause = f"task {cause.task_id}", cause.failure.error
+    shown = DependencyError(name, f"{type(cause).__name__}: {cause}")
+    shown.__cause__ = cause
+    return shown
 
 
 _UNRESOLVED = object()
