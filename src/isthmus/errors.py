@@ -22,6 +22,7 @@ __all__ = [
     "MissingExtraError",
     "MissingObjectError",
     "NameTakenError",
+    "PayloadError",
     "RemoteError",
     "SpecError",
     "UnknownKindError",
@@ -95,14 +96,21 @@ class MissingObjectError(IsthmusError, KeyError):
 
 
 class ElsewhereError(IsthmusError, LookupError):
-    """The object lives on another host. ``args``: connector, its host, this host."""
+    """The object lies where this process cannot reach. ``args``: connector, where, here, what to do."""
 
     def __str__(self) -> str:
-        connector, there, here = self.args
+        connector, there, here, hint = self.args
+        return f"{connector} holds this object in the memory of {there}, out of reach of {here}; {hint}"
+
+
+class PayloadError(IsthmusError, TypeError):
+    """Not something that a connector can store. ``args``: the type's name, what is wrong with it."""
+
+    def __str__(self) -> str:
+        kind, wrong = self.args
         return (
-            f"{connector} holds its objects in the memory of host {there!r} and cannot be reached from "
-            f"{here!r}; use a connector that both hosts reach (a file connector on a shared file system, "
-            "for one)"
+            f"cannot store a {kind}: {wrong}; a connector takes bytes, bytearray, a C-contiguous "
+            "memoryview, or a list of those"
         )
 
 

@@ -26,7 +26,7 @@ S = TypeVar("S", bound="Spec")
 
 
 @dataclass_transform(frozen_default=True)
-class _Frozen(type(msgspec.Struct)):  # type: ignore[misc]
+class _Frozen(msgspec.StructMeta):
     """Make every subclass frozen and strict without repeating it."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], ns: dict[str, Any], **kw: Any) -> Any:

@@ -17,7 +17,7 @@ from isthmus.bench.executor.dependency import FutureDependencyExecutor
 from isthmus.bench.futures import TaskFuture, function_name, wait
 from isthmus.bench.nested import replace
 from isthmus.bench.records import TaskRecord
-from isthmus.bench.task import Moved, RunInfo, Slot, Task, TaskFailed, run_task, size_of
+from isthmus.bench.task import Moved, RunInfo, Slot, Task, TaskFailed, chosen, run_task, size_of
 from isthmus.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -219,12 +219,11 @@ class Engine:
         return (args, kwargs, True) if moved else (*before, False)
 
     def _transformed(self, future: TaskFuture[Any], arg: Any) -> Any:
-        if self.transformer is None or (self.filter is not None and not self.filter(arg)):
-            return arg
         slots: list[Slot] = []
         replace(arg, Slot, lambda slot: slots.append(slot) or slot)
-        if slots:
-            return arg  # most of it is not here yet
+        # What holds slots stays: most of it is not here yet.
+        if slots or self.transformer is None or not chosen(self.filter, arg):
+            return arg
         moved = Moved(self.transformer.transform(arg))
         future.transformed_bytes += size_of(self.transformer, moved.identifier)
         return moved

@@ -66,7 +66,8 @@ class Executor(Protocol):
 class Transformer(Protocol):
     """Takes an object away and leaves an identifier that travels in its place; pickles.
 
-    A method ``size(identifier) -> int``, bytes, is used for the records where there is one.
+    Used where there is one: ``size(identifier) -> int``, bytes, for the records; ``clear()``, which
+    deletes every object, at the end of a run, after `close`.
     """
 
     def transform(self, obj: Any) -> Any:
@@ -136,11 +137,11 @@ GROUPS: dict[str, Registry[Any]] = {
         "filter",
         "isthmus.filters",
         {
-            "all": "isthmus.bench.filter:AllConfig",
-            "none": "isthmus.bench.filter:NoneConfig",
-            "object-size": "isthmus.bench.filter:ObjectSizeConfig",
-            "object-type": "isthmus.bench.filter:ObjectTypeConfig",
-            "pickle-size": "isthmus.bench.filter:PickleSizeConfig",
+            "all": "isthmus.bench.filter.configs:AllConfig",
+            "none": "isthmus.bench.filter.configs:NoneConfig",
+            "object-size": "isthmus.bench.filter.configs:ObjectSizeConfig",
+            "object-type": "isthmus.bench.filter.configs:ObjectTypeConfig",
+            "pickle-size": "isthmus.bench.filter.configs:PickleSizeConfig",
         },
     ),
     "record-logger": Registry(

@@ -34,6 +34,7 @@ __all__ = [
     "Slot",
     "Task",
     "TaskFailed",
+    "chosen",
     "run_task",
     "size_of",
 ]
@@ -160,6 +161,9 @@ class Failure:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
+    def __repr__(self) -> str:
+        return repr(self.error)
+
     def __reduce__(self) -> tuple[Any, ...]:
         error = self.error
         text = "".join(traceback.format_exception(error))
@@ -219,7 +223,7 @@ def run_task(task: Task, *parents: Outcome) -> Outcome:
         watch.resolved = time.perf_counter()
         value = task.function(*args, **kwargs)
         watch.executed = time.perf_counter()
-        if task.transformer is not None and (task.filter is None or task.filter(value)):
+        if task.transformer is not None and chosen(task.filter, value):
             value = Moved(task.transformer.transform(value))
             watch.output_bytes = size_of(task.transformer, value.identifier)
     except SystemExit as error:
@@ -310,6 +314,13 @@ def _inputs(
         args = tuple(bring(a) if type(a) is Moved else a for a in args)
         kwargs = {k: bring(v) if type(v) is Moved else v for k, v in kwargs.items()}
     return args, kwargs
+
+
+def chosen(filter: Filter | None, obj: Any) -> bool:
+    """Return whether to transform an object; a proxy stands for one that is out of the way already."""
+    from isthmus.proxy import is_proxy
+
+    return not is_proxy(obj) and (filter is None or filter(obj))
 
 
 def size_of(transformer: Transformer, identifier: Any) -> int:
