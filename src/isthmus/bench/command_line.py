@@ -36,7 +36,11 @@ def read(argv: Sequence[str]) -> BenchConfig | None:
     for path in PLUGINS:
         name = getattr(chosen, option_name(path))
         if name is not None:
-            before = settings.plugin(path) if settings.source((*path, "name")) != "command line" else None
+            before = (
+                settings.plugin(path)
+                if settings.source((*path, "name")) != "command line"
+                else None
+            )
             if before is not None and before is not _model(path, name):
                 _drop(settings, path)  # the other plugin's fields, from a file
             settings.set((*path, "name"), name, "command line")
@@ -64,8 +68,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="isthmus bench run", add_help=False, allow_abbrev=False, usage="%(prog)s [OPTIONS]")
-    parser.add_argument("-h", "--help", action="store_true", help="show this, with the options of what is named")
+    parser = _Parser(
+        prog="isthmus bench run", add_help=False, allow_abbrev=False, usage="%(prog)s [OPTIONS]"
+    )
+    parser.add_argument(
+        "-h", "--help", action="store_true", help="show this, with the options of what is named"
+    )
     parser.add_argument(
         "--config", nargs="+", action="extend", default=[], metavar="TOML",
         help="configuration files; later ones win, options on the command line win over all",

@@ -113,7 +113,9 @@ class EngineConfig(Config):
     transformer: SerializeAsAny[TransformerConfig]
     filter: SerializeAsAny[FilterConfig]
     record_logger: SerializeAsAny[RecordLoggerConfig]
-    task_record_file_name: str = Field("tasks.jsonl", description="file of records in the run directory")
+    task_record_file_name: str = Field(
+        "tasks.jsonl", description="file of records in the run directory"
+    )
 
 
 class RunConfig(Config):

@@ -243,7 +243,10 @@ class Engine:
         if self._report is not None:
             return self.executor.reported(future.task_id), ""  # type: ignore[attr-defined]
         outcome = low.result()
-        info, outcome.info = outcome.info, None  # a child that takes the outcome needs the value only
+        info, outcome.info = (
+            outcome.info,
+            None,
+        )  # a child that takes the outcome needs the value only
         return None if info is None else RunInfo._make(info), ""
 
     def _close_plugins(self) -> None:

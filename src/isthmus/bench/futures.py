@@ -142,7 +142,9 @@ class TaskFuture(Generic[T]):
         return self._error
 
 
-def _shown(error: BaseException, task_id: str, parents: tuple[TaskFuture[Any], ...]) -> BaseException:
+def _shown(
+    error: BaseException, task_id: str, parents: tuple[TaskFuture[Any], ...]
+) -> BaseException:
     """Tell a task's own exception, a dependency's, and a failure of the executor apart."""
     if isinstance(error, TaskFailed) and error.task_id == task_id:
         return error.failure.error
@@ -150,7 +152,9 @@ def _shown(error: BaseException, task_id: str, parents: tuple[TaskFuture[Any], .
     if isinstance(error, DependencyError) and error.__cause__ is not None:
         cause = error.__cause__
     elif not isinstance(error, TaskFailed):
-        failed = (p for p in parents if p.done() and not p.cancelled() and p._low.exception() is not None)
+        failed = (
+            p for p in parents if p.done() and not p.cancelled() and p._low.exception() is not None
+        )
         if next(failed, None) is None:
             return error
     name = "a task whose result it needs"

@@ -179,7 +179,9 @@ def register(kind: str) -> Callable[[C], C]:
         field = getattr(config, "model_fields", {}).get("name")
         name = field.default if field is not None else None
         if not isinstance(name, str) or not name:
-            raise SpecError(config.__qualname__, "needs a field `name` with a default: name: str = 'mine'")
+            raise SpecError(
+                config.__qualname__, "needs a field `name` with a default: name: str = 'mine'"
+            )
         group.register(name, config)
         return config
 

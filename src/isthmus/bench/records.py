@@ -144,7 +144,9 @@ class JSONRecordLogger:
         # On the first record, not before: a process pool that forks has forked its workers by then.
         with self._lock:
             if self._thread is None and not self._stop.is_set():
-                self._thread = threading.Thread(target=self._run, name="isthmus-records", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, name="isthmus-records", daemon=True
+                )
                 self._thread.start()
 
     def _run(self) -> None:

@@ -103,7 +103,9 @@ def new_run_dir(config: BenchConfig) -> Path:
         path = Path(config.run.dir_format.format(**names))
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         known = ", ".join(f"{{{n}}}" for n in names)
-        raise SpecError("run.dir_format", f"{config.run.dir_format!r}: {error}; known: {known}") from None
+        raise SpecError(
+            "run.dir_format", f"{config.run.dir_format!r}: {error}; known: {known}"
+        ) from None
     try:
         path.mkdir(parents=True)
     except FileExistsError:

@@ -83,7 +83,9 @@ class Settings:
         for i, name in enumerate(path[:-1]):
             section = section.setdefault(name, {})
             if not isinstance(section, dict):
-                raise SpecError(self.source(path[: i + 1]), f"{'.'.join(path[: i + 1])} is no table")
+                raise SpecError(
+                    self.source(path[: i + 1]), f"{'.'.join(path[: i + 1])} is no table"
+                )
         section[path[-1]] = value
         self.sources[path] = source
 
@@ -103,13 +105,17 @@ class Settings:
         for name in path[1:]:
             section = section.get(name, {}) if isinstance(section, dict) else section
         if not isinstance(section, dict):
-            raise SpecError(self.source(path), f"{'.'.join(path)} must be a table with a name, not a value")
+            raise SpecError(
+                self.source(path), f"{'.'.join(path)} must be a table with a name, not a value"
+            )
         name = section.get("name", DEFAULTS.get(path))
         if name is None:
             return None
         try:
             if not isinstance(name, str):
-                raise SpecError(self.source((*path, "name")), f"{'.'.join(path)}.name must be a string")
+                raise SpecError(
+                    self.source((*path, "name")), f"{'.'.join(path)}.name must be a string"
+                )
             model: type[BaseModel] = GROUPS[PLUGINS[path]].get(name)
         except UnknownKindError as error:
             raise SpecError(self.source((*path, "name")), f"{'.'.join(path)}: {error}") from None
@@ -167,8 +173,12 @@ class Settings:
         known = list(model.model_fields)
         for name, value in own.items():
             if name not in known:
-                raise SpecError(self.source((*path, name)), f"{path[0]}.{_unknown(name, known, 'field')}")
-            _typed(model.model_fields[name], value, ".".join((*path, name)), self.source((*path, name)))
+                raise SpecError(
+                    self.source((*path, name)), f"{path[0]}.{_unknown(name, known, 'field')}"
+                )
+            _typed(
+                model.model_fields[name], value, ".".join((*path, name)), self.source((*path, name))
+            )
 
     def _validated(self, model: type[BaseModel], path: Path, extra: dict[str, Any]) -> BaseModel:
         section: Any = self.values
@@ -231,7 +241,8 @@ class Option(NamedTuple):
                 value = tomllib.loads(f"value = {text}")["value"]
             except tomllib.TOMLDecodeError:
                 raise SpecError(
-                    "command line", f"{self.name}: {text!r} is not an inline TOML table such as {{a = 1}}"
+                    "command line",
+                    f"{self.name}: {text!r} is not an inline TOML table such as {{a = 1}}",
                 ) from None
         return _typed(self.field, value, self.name, "command line", strict=False)
 
@@ -262,7 +273,9 @@ def _typed(field: FieldInfo, value: Any, dotted: str, source: str, *, strict: bo
     try:
         typed = adapter.validate_python(value, strict=strict)
     except ValidationError as error:
-        raise SpecError(source, f"{dotted}: {_message(error.errors(include_url=False)[0])}") from None
+        raise SpecError(
+            source, f"{dotted}: {_message(error.errors(include_url=False)[0])}"
+        ) from None
     return adapter.dump_python(typed, mode="json")
 
 

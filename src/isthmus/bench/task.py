@@ -92,7 +92,17 @@ class Outcome:
 class Task:
     """A function and its arguments, in the form that travels."""
 
-    __slots__ = ("args", "filter", "function", "id", "kwargs", "moved", "report", "slots", "transformer")
+    __slots__ = (
+        "args",
+        "filter",
+        "function",
+        "id",
+        "kwargs",
+        "moved",
+        "report",
+        "slots",
+        "transformer",
+    )
 
     def __init__(
         self,
@@ -198,7 +208,9 @@ class TaskFailed(Exception):  # noqa: N818 - a carrier, users meet the exception
     tasks that depend on it.
     """
 
-    def __init__(self, task_id: str, failure: Failure, info: RunInfo | tuple[Any, ...] | None) -> None:
+    def __init__(
+        self, task_id: str, failure: Failure, info: RunInfo | tuple[Any, ...] | None
+    ) -> None:
         super().__init__(task_id, failure, info)
         self.task_id = task_id
         self.failure = failure
@@ -296,7 +308,9 @@ def _inputs(
 
     def bring(moved: Moved) -> Any:
         if task.transformer is None:
-            raise RuntimeError("an input was transformed, and this task has no transformer to resolve it")
+            raise RuntimeError(
+                "an input was transformed, and this task has no transformer to resolve it"
+            )
         if id(moved) not in brought:
             watch.input_bytes += size_of(task.transformer, moved.identifier)
             brought[id(moved)] = task.transformer.resolve(moved.identifier)

@@ -84,7 +84,9 @@ class CholeskyApp:
 
         # Copies: a view would take the whole matrix along wherever it is pickled by its base.
         tiles: dict[tuple[int, int], Any] = {
-            (i, j): np.ascontiguousarray(matrix[tile(i, j)]) for i in range(count) for j in range(i + 1)
+            (i, j): np.ascontiguousarray(matrix[tile(i, j)])
+            for i in range(count)
+            for j in range(i + 1)
         }
         for k in range(count):
             tiles[k, k] = engine.submit(potrf, tiles[k, k])

@@ -38,7 +38,8 @@ class MapReduceConfig(AppConfig):
 
     name: str = "mapreduce"
     paths: list[Path] = Field(
-        default_factory=list, description="files and folders to read; without any, text is generated"
+        default_factory=list,
+        description="files and folders to read; without any, text is generated",
     )
     pattern: str = Field("**/*", description="which files of a folder")
     map_task_count: int = Field(32, gt=0, description="number of map tasks")

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from isthmus.bench.engine import Engine
     from isthmus.bench.futures import TaskFuture
 
-__all__ = ["Corpus", "Counts", "MapReduceApp", "count_files", "count_text", "find_files", "generate", "merge"]
+__all__ = [
+    "Corpus",
+    "Counts",
+    "MapReduceApp",
+    "count_files",
+    "count_text",
+    "find_files",
+    "generate",
+    "merge",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +113,9 @@ class MapReduceApp:
         if self.paths:
             files = find_files(self.paths, self.pattern)
             documents, expected_words = len(files), None
-            maps = [engine.submit(count_files, part) for part in _balanced(files, self.map_task_count)]
+            maps = [
+                engine.submit(count_files, part) for part in _balanced(files, self.map_task_count)
+            ]
         else:
             texts = [generate(self.corpus, i) for i in range(self.corpus.documents)]
             documents = len(texts)

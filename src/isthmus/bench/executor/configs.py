@@ -59,11 +59,15 @@ class DaskConfig(ExecutorConfig):
     """Dask Distributed: a cluster on this host, or one that runs."""
 
     name: str = "dask"
-    scheduler: str | None = Field(None, description="address of a running scheduler, tcp://host:port")
+    scheduler: str | None = Field(
+        None, description="address of a running scheduler, tcp://host:port"
+    )
     workers: int = Field(CORES, gt=0, description="number of workers, without `scheduler`")
     use_threads: bool = Field(False, description="workers are threads of this process")
     native_threads: int = Field(1, ge=0, description=NATIVE)
-    dashboard_address: str | None = Field(None, description="where the dashboard listens, such as :8787")
+    dashboard_address: str | None = Field(
+        None, description="where the dashboard listens, such as :8787"
+    )
 
     def get_executor(self) -> DaskExecutor:
         """Start a cluster, or connect to one."""

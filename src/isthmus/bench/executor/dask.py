@@ -61,7 +61,9 @@ class DaskExecutor(Executor):
         dask = require("dask", extra="dask", what="the dask executor")
         from isthmus.bench.executor.native_threads import environment
 
-        settings: dict[str, Any] = {"distributed.nanny.pre-spawn-environ": environment(native_threads)}
+        settings: dict[str, Any] = {
+            "distributed.nanny.pre-spawn-environ": environment(native_threads)
+        }
         if not native_threads:
             settings = {"distributed.nanny.pre-spawn-environ": {}}
         with dask.config.set(settings):

@@ -89,7 +89,8 @@ class ObjectType:
     def __call__(self, obj: Any) -> bool:
         """Return whether the object's class, or a base of it, is among the names."""
         return any(
-            base.__qualname__ in self.types or f"{base.__module__}.{base.__qualname__}" in self.types
+            base.__qualname__ in self.types
+            or f"{base.__module__}.{base.__qualname__}" in self.types
             for base in type(obj).__mro__
         )
 

@@ -54,7 +54,9 @@ class ProxyConfig(TransformerConfig):
     """Data travel through a store, their proxies with the task."""
 
     name: str = "proxy"
-    connector: ConnectorConfig = Field(default_factory=ConnectorConfig, description="channel of the store")
+    connector: ConnectorConfig = Field(
+        default_factory=ConnectorConfig, description="channel of the store"
+    )
     cache_size: int = Field(16, ge=0, description="objects that each process keeps after use")
 
     def get_transformer(self, run_dir: Path) -> ProxyTransformer:

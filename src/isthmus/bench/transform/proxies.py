@@ -28,7 +28,9 @@ class ProxyTransformer:
         self.store = store
 
     @classmethod
-    def over(cls, kind: str, options: Mapping[str, Any], *, name: str, cache_size: int) -> ProxyTransformer:
+    def over(
+        cls, kind: str, options: Mapping[str, Any], *, name: str, cache_size: int
+    ) -> ProxyTransformer:
         """Open a store of its own over a connector by kind and options.
 
         Raises:
