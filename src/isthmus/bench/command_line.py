@@ -14,6 +14,8 @@ from isthmus.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic import BaseModel
+
     from isthmus.bench.config import BenchConfig
 
 __all__ = ["read"]
@@ -29,21 +31,14 @@ def read(argv: Sequence[str]) -> BenchConfig | None:
     # First who, then what: the plugins named decide which other options there are.
     chooser = _parser()
     _add_choices(chooser)
-    chosen, rest = chooser.parse_known_args(arguments)
+    chosen, _ = chooser.parse_known_args(arguments)
     settings = Settings()
     for path in chosen.config:
         settings.add_file(path)
     for path in PLUGINS:
         name = getattr(chosen, option_name(path))
         if name is not None:
-            before = (
-                settings.plugin(path)
-                if settings.source((*path, "name")) != "command line"
-                else None
-            )
-            if before is not None and before is not _model(path, name):
-                _drop(settings, path)  # the other plugin's fields, from a file
-            settings.set((*path, "name"), name, "command line")
+            settings.choose(path, name, "command line")
     parser = _parser()
     _add_choices(parser)
     known = list(_add_fields(parser, settings))
@@ -52,7 +47,7 @@ def read(argv: Sequence[str]) -> BenchConfig | None:
         return None
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        _refuse(unknown[0], [o.name for o in known], rest)
+        _refuse(unknown[0], [o.name for o in known])
     for option in known:
         text = getattr(given, option.name)
         if text is not None:
@@ -95,7 +90,11 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 def _add_fields(parser: argparse.ArgumentParser, settings: Settings) -> list[Option]:
     found: list[Option] = []
     models = [(path, settings.plugin(path)) for path in PLUGINS]
-    plain = [(("engine",), EngineConfig), (("run",), RunConfig), (("logging",), LoggingConfig)]
+    plain: list[tuple[tuple[str, ...], type[BaseModel]]] = [
+        (("engine",), EngineConfig),
+        (("run",), RunConfig),
+        (("logging",), LoggingConfig),
+    ]
     for path, model in (*models, *plain):
         if model is None:
             continue
@@ -113,19 +112,6 @@ def _add_fields(parser: argparse.ArgumentParser, settings: Settings) -> list[Opt
     return found
 
 
-def _model(path: tuple[str, ...], name: str) -> object:
-    probe = Settings()
-    probe.set((*path, "name"), name, "command line")
-    return probe.plugin(path)
-
-
-def _drop(settings: Settings, path: tuple[str, ...]) -> None:
-    section = settings.values
-    for name in path[:-1]:
-        section = section[name]
-    section[path[-1]] = {}
-
-
 def _dashed(argument: str) -> str:
     """Write an option with dashes; ``--app.matrix_size`` is accepted too."""
     if not argument.startswith("--"):
@@ -134,7 +120,7 @@ def _dashed(argument: str) -> str:
     return name.replace("_", "-") + equals + value
 
 
-def _refuse(argument: str, known: list[str], rest: list[str]) -> NoReturn:
+def _refuse(argument: str, known: list[str]) -> NoReturn:
     name = argument.partition("=")[0]
     everything = [*known, *map(option_name, PLUGINS), "--config", "--help"]
     near = difflib.get_close_matches(name, everything, n=1)

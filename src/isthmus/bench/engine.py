@@ -220,7 +220,7 @@ class Engine:
 
     def _transformed(self, future: TaskFuture[Any], arg: Any) -> Any:
         slots: list[Slot] = []
-        replace(arg, Slot, lambda slot: slots.append(slot) or slot)
+        replace(arg, Slot, slots.append)
         # What holds slots stays: most of it is not here yet.
         if slots or self.transformer is None or not chosen(self.filter, arg):
             return arg

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
-import threading
 import time
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from isthmus.bench.task import Moved, TaskFailed
@@ -87,7 +86,7 @@ class TaskFuture(Generic[T]):
             Exception: what the task raised, its remote traceback as its cause.
         """
         if self._resolved is not _UNRESOLVED:
-            return self._resolved  # type: ignore[no-any-return]
+            return self._resolved
         error = self.exception(timeout)
         if error is not None:
             try:

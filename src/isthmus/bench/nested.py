@@ -24,7 +24,7 @@ def replace(obj: Any, wanted: type, swap: Callable[[Any], Any]) -> Any:
     Types are compared without ``isinstance``, which would ask a proxy for its class. Containers are
     copied where something in them changes, never changed; one that contains itself is left alone.
     """
-    kind = type(obj)
+    kind: Any = type(obj)
     if _shape(kind) is None and wanted not in kind.__mro__:
         return obj
     return _Replacing(wanted, swap).visit(obj)
@@ -50,7 +50,7 @@ class _Replacing:
         self.inside: set[int] = set()
 
     def visit(self, obj: Any) -> Any:
-        kind = type(obj)
+        kind: Any = type(obj)
         if self.wanted in kind.__mro__:
             return self.swap(obj)
         shape = _shape(kind)

@@ -108,17 +108,16 @@ class Settings:
             raise SpecError(
                 self.source(path), f"{'.'.join(path)} must be a table with a name, not a value"
             )
-        name = section.get("name", DEFAULTS.get(path))
-        if name is None:
+        kind: Any = section.get("name", DEFAULTS.get(path))
+        source = self.source((*path, "name"))
+        if kind is None:
             return None
+        if not isinstance(kind, str):
+            raise SpecError(source, f"{'.'.join(path)}.name must be a string, not {kind!r}")
         try:
-            if not isinstance(name, str):
-                raise SpecError(
-                    self.source((*path, "name")), f"{'.'.join(path)}.name must be a string"
-                )
-            model: type[BaseModel] = GROUPS[PLUGINS[path]].get(name)
+            model: type[BaseModel] = GROUPS[PLUGINS[path]].get(kind)
         except UnknownKindError as error:
-            raise SpecError(self.source((*path, "name")), f"{'.'.join(path)}: {error}") from None
+            raise SpecError(source, f"{'.'.join(path)}: {error}") from None
         return model
 
     def build(self) -> BenchConfig:
@@ -147,17 +146,26 @@ class Settings:
             app=parts["app",], engine=engine, run=parts["run",], logging=parts["logging",]
         )
 
+    def choose(self, path: Path, name: str, source: str) -> None:
+        """Name a section's plugin; the fields of another plugin, from an earlier source, go."""
+        section = self.values
+        for part in path[:-1]:
+            section = section.setdefault(part, {})
+        old = section.get(path[-1])
+        if isinstance(old, dict) and _differ(path, old.get("name"), name):
+            section[path[-1]] = {}
+        self.set((*path, "name"), name, source)
+
     def _merge(self, into: dict[str, Any], new: Mapping[str, Any], path: Path, source: str) -> None:
         for name, value in new.items():
             here = (*path, name)
             self.sources[here] = source
             if isinstance(value, dict):
+                if here in PLUGINS and isinstance(value.get("name"), str):
+                    self.choose(here, value["name"], source)
                 old = into.get(name)
-                # A section that changes its plugin does not inherit the other plugin's fields.
-                renamed = here in PLUGINS and isinstance(old, dict) and "name" in value and value["name"] != old.get("name")  # fmt: skip
-                section = {} if renamed or not isinstance(old, dict) else old
-                into[name] = section
-                self._merge(section, value, here, source)
+                into[name] = old if isinstance(old, dict) else {}
+                self._merge(into[name], value, here, source)
             else:
                 into[name] = value
 
@@ -268,8 +276,17 @@ def option_name(path: Path) -> str:
     return "--" + ".".join(path).replace("_", "-")
 
 
+def _differ(path: Path, old: Any, new: str) -> bool:
+    """Whether two names are of different plugins, and not one's two names."""
+    registry = GROUPS[PLUGINS[path]]
+    if old in (None, new) or not {old, new} <= set(registry.kinds()):
+        return False
+    return registry.get(old) is not registry.get(new)
+
+
 def _typed(field: FieldInfo, value: Any, dotted: str, source: str, *, strict: bool = True) -> Any:
-    adapter: TypeAdapter[Any] = TypeAdapter(field.annotation)
+    annotation: Any = field.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     try:
         typed = adapter.validate_python(value, strict=strict)
     except ValidationError as error:

@@ -43,7 +43,7 @@ __all__ = [
 class Slot(NamedTuple):
     """Stands for the result of a parent."""
 
-    index: int
+    number: int
 
 
 class Moved:
@@ -184,7 +184,7 @@ def _pickled(error: BaseException) -> bytes | None:
     with contextlib.suppress(Exception):
         return pickle.dumps(error)
     with contextlib.suppress(Exception):
-        import cloudpickle  # classes of __main__ on an engine whose workers have another one
+        import cloudpickle  # type: ignore[import-untyped]  # classes of __main__ on an engine whose workers have another one
 
         by_value: bytes = cloudpickle.dumps(error)
         return by_value
@@ -317,7 +317,7 @@ def _inputs(
         return brought[id(moved)]
 
     def fill(slot: Slot) -> Any:
-        value = parents[slot.index].value
+        value = parents[slot.number].value
         return bring(value) if type(value) is Moved else value
 
     args: Any = task.args

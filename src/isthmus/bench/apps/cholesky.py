@@ -1,4 +1,4 @@
-"""Tiled Cholesky factorization: a dense task graph of four kinds of linear algebra (dissertation, 2.3.1)."""
+"""Tiled Cholesky factorization: a dense task graph of four kinds of task (dissertation, 2.3.1)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def potrf(a: Tile) -> Tile:
     Raises:
         numpy.linalg.LinAlgError: the tile is not positive definite.
     """
-    return np.linalg.cholesky(a)
+    return np.linalg.cholesky(a).astype(np.float64, copy=False)
 
 
 def trsm(diagonal: Tile, a: Tile) -> Tile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import logging
 import os
@@ -199,14 +200,22 @@ def generate(corpus: Corpus, document: int) -> str:
     """Return one text of a corpus."""
     import numpy as np
 
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    spelling = np.random.default_rng(corpus.seed)
-    lengths = spelling.integers(2, 10, corpus.vocabulary)
-    words = ["".join(spelling.choice(letters, n)) for n in lengths]
+    words = _vocabulary(corpus.vocabulary, corpus.seed)
     weights = 1.0 / np.arange(1, corpus.vocabulary + 1)
     choice = np.random.default_rng([corpus.seed, document])
     picked = choice.choice(corpus.vocabulary, corpus.document_words, p=weights / weights.sum())
     return " ".join(words[i] for i in picked)
+
+
+@functools.lru_cache(maxsize=1)
+def _vocabulary(size: int, seed: int) -> list[str]:
+    import numpy as np
+
+    spelling = np.random.default_rng(seed)
+    lengths = spelling.integers(2, 10, size)
+    letters = "".join(map(chr, spelling.integers(ord("a"), ord("z") + 1, lengths.sum())))
+    ends = np.cumsum(lengths)
+    return [letters[end - n : end] for n, end in zip(lengths, ends, strict=True)]
 
 
 def _added(counts: Counts, more: Counts) -> Counts:

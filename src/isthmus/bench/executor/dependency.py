@@ -51,9 +51,9 @@ class FutureDependencyExecutor(Executor):
         Raises:
             ClosedError: `shutdown` was called.
         """
-        inputs: dict[Future[Any], None] = {}
+        inputs: set[Future[Any]] = set()
         for arg in (*args, *kwargs.values()):
-            replace(arg, Future, lambda future: inputs.setdefault(future) or future)
+            replace(arg, Future, lambda future: inputs.add(future))
         if self._closed:
             raise ClosedError("the executor")
         if not inputs:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["VARIABLES", "environment", "limited", "LimitedSpawnContext"]
+__all__ = ["VARIABLES", "LimitedSpawnContext", "environment", "limited"]
 
 VARIABLES = (
     "OMP_NUM_THREADS",

@@ -52,7 +52,7 @@ class ProcessExecutor(ProcessPoolExecutor):
     def abort(self) -> None:
         """Cancel what is queued and kill the workers."""
         workers = list((self._processes or {}).values())
-        manager = self._executor_manager_thread  # type: ignore[attr-defined]
+        manager: Any = self._executor_manager_thread
         self.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.kill()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -44,7 +44,7 @@ class PickleFileConfig(TransformerConfig):
 class ConnectorConfig(Config):
     """The channel of a store."""
 
-    kind: str = Field("shm", description="kind of connector: shm, file, ...")
+    kind: str = Field(default="shm", description="kind of connector: shm, file, ...")
     options: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the connector, as an inline TOML table"
     )
@@ -55,7 +55,7 @@ class ProxyConfig(TransformerConfig):
 
     name: str = "proxy"
     connector: ConnectorConfig = Field(
-        default_factory=ConnectorConfig, description="channel of the store"
+        default=ConnectorConfig(), description="channel of the store"
     )
     cache_size: int = Field(16, ge=0, description="objects that each process keeps after use")
 
