@@ -437,6 +437,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
 
     def _release(self) -> None:
         self._finalizer()
+        self._open = None  # and with it, the mappings of segments
 
     def _forked(self) -> None:
         self._reopening = threading.Lock()
