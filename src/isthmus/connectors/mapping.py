@@ -5,17 +5,23 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 
 from isthmus.errors import BrokenError
 
 __all__ = ["map_private", "read"]
 
+# Thousands of live views must not take the descriptors that the program needs for its sockets.
+_ENOUGH = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+
 
 def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
     """Return a writable copy-on-write view of the file; it keeps a descriptor open while it lives.
 
-    Where the file system has no mappings, or the process no descriptor left for one, the bytes are read.
+    Where the file system has no mappings, or descriptors run short, the bytes are read instead.
     """
+    if fd >= _ENOUGH:  # the system gives out the lowest number that is free
+        return read(fd, 0, size)
     try:
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
     except OSError as error:

@@ -95,7 +95,7 @@ class Unfinished:
 
     def publish(self, path: str) -> None:
         """Give the file its final name, for all to see."""
-        self._open_to_readers()
+        self.open_to_readers()
         try:
             os.rename(self.path, path)
         except FileNotFoundError:
@@ -107,7 +107,7 @@ class Unfinished:
 
     def publish_if_absent(self, path: str) -> bool:
         """Give the file its final name unless that exists; False, and no file, if it does."""
-        self._open_to_readers()
+        self.open_to_readers()
         try:
             os.link(self.path, path)
             won = True
@@ -118,8 +118,8 @@ class Unfinished:
             self.discard()
         return won
 
-    def _open_to_readers(self) -> None:
-        # Readers pin with a shared lock, and may do so the moment the file has its name.
+    def open_to_readers(self) -> None:
+        """Let readers pin the file, with shared locks, from the moment that it has its name."""
         with contextlib.suppress(OSError):
             fcntl.flock(self.fd, fcntl.LOCK_SH)
 

@@ -61,7 +61,8 @@ class Area:
                 "shared memory", f"name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'"
             )
         top = root()
-        self.host = host_id(str(os.stat(top).st_dev))
+        # Containers and users of one host do not share this memory.
+        self.host = host_id(f"{os.stat(top).st_dev} {os.getuid()}")
         self._parent = os.path.join(top, f"isthmus-{os.getuid()}")
         self.folder = os.path.join(self._parent, name)
         self._presence = os.path.join(self.folder, ".open")
@@ -86,6 +87,10 @@ class Area:
                 return True
         os.close(self._fd)
         return False
+
+    def path(self, name: str) -> str:
+        """Return the path of a file in the area."""
+        return f"{self.folder}/{name}"
 
     def leave(self) -> bool:
         """Return whether no other connector has the area open; if so, nobody can enter until `close`."""

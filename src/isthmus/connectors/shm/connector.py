@@ -73,7 +73,7 @@ class _Open:
         found = self.segments.get(name)
         if found is None:
             try:
-                found = Segment(os.path.join(self.area.folder, name + SUFFIX))
+                found = Segment(self.area.path(name + SUFFIX))
             except FileNotFoundError:
                 return None
             # Here, so that memory is not kept for the sake of mappings that nobody looks at.
@@ -85,7 +85,7 @@ class _Open:
     def sweep(self) -> int:
         freed = self.spill.sweep()
         for name in os.listdir(self.area.folder):
-            path = os.path.join(self.area.folder, name)
+            path = self.area.path(name)
             if name.endswith(SUFFIX):
                 freed += sweep_segment(path, self.ledger)
             elif is_unfinished(name):
@@ -212,7 +212,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if key.offset >= 0:
             segment = here.segment(key.name)
             return segment is not None and segment.find(key.offset, key.size) is not None
-        return os.path.exists(os.path.join(here.area.folder, key.name))
+        return os.path.exists(here.area.path(key.name))
 
     def evict(self, key: SharedMemoryKey) -> None:
         """Delete an object; its memory is free when the last view of it is gone."""
@@ -265,7 +265,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             found = None if segment is None else segment.find(key.offset, key.size)
             return None if found is None else ObjectInfo(key, found.size, found.created, whose)
         try:
-            file = os.stat(os.path.join(here.area.folder, key.name))
+            file = os.stat(here.area.path(key.name))
         except FileNotFoundError:
             return None
         return ObjectInfo(key, file.st_size, file.st_mtime, whose)
@@ -304,7 +304,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if not made_here(key.name, here.area.host):
             raise ElsewhereError(
                 repr(self),
-                f"the host (or boot, or container) {key.name.partition('-')[0]}",
+                f"the host (or boot, container, user) {key.name.partition('-')[0]}",
                 f"{here.area.host}, which is {socket.gethostname()}",
                 "use a file connector on a shared file system, or another that both reach",
             )
@@ -312,7 +312,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
 
     def _pin(self, here: _Open, name: str) -> int | None:
         """Open an object's file such that it cannot be recycled while the descriptor's lock lasts."""
-        path = os.path.join(here.area.folder, name)
+        path = here.area.path(name)
         try:
             while True:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -339,7 +339,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         size: int,
         absent: bool,
     ) -> bool:
-        path = os.path.join(here.area.folder, name)
+        path = here.area.path(name)
         if absent and os.path.lexists(path):
             return False
         file = self._write(here, name, flat, size)
@@ -402,7 +402,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             ) from None
 
     def _evict_file(self, here: _Open, name: str) -> None:
-        path = os.path.join(here.area.folder, name)
+        path = here.area.path(name)
         if here.ledger.asked_to_squeeze():
             here.pool.empty()
         try:
@@ -420,7 +420,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
                     here.ledger.free(size)
                 return
             # Out of every reader's sight first: who comes now finds nothing, who came before has a lock.
-            aside = os.path.join(here.area.folder, f".{name}.{os.urandom(4).hex()}.part")
+            aside = here.area.path(f".{name}.{os.urandom(4).hex()}.part")
             try:
                 os.rename(path, aside)
             except FileNotFoundError:

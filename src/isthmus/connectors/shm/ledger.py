@@ -30,7 +30,8 @@ class Ledger:
 
     Args:
         folder: the area's.
-        limit: budget of this process in bytes; None for the one that the area's first process chose.
+        limit: budget of this process in bytes; None for what the area's first process chose, half of
+            what was free then: containers often have 64 MB, and others need some of it too.
         fresh: whether to start a new count; only for who is alone.
     """
 
@@ -51,8 +52,8 @@ class Ledger:
         self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
         if fresh:
             with self.locked():
-                self._words[_LIMIT] = _share_of_free(folder)
                 self._words[_USED] = self._count()
+                self._words[_LIMIT] = (self._words[_USED] + _free(folder)) // 2
         self.limit = self._words[_LIMIT] if limit is None else limit
         self._squeezed = self._words[_SQUEEZED]
 
@@ -124,7 +125,6 @@ class Ledger:
         return sum(sizes.values())
 
 
-def _share_of_free(folder: str) -> int:
-    """Return half of what is free: containers often have 64 MB, and others need some of it too."""
+def _free(folder: str) -> int:
     space = os.statvfs(folder)
-    return space.f_bavail * space.f_frsize // 2
+    return space.f_bavail * space.f_frsize

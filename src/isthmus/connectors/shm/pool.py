@@ -42,6 +42,13 @@ class Recycled(Unfinished):
 
     def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Overwrite the file through its mapping, and cut it to the pieces' length."""
+        try:
+            self._copy(pieces)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _copy(self, pieces: Sequence[bytes | memoryview]) -> None:
         if self.mapping is None:
             self.mapping = mmap.mmap(self.fd, self.size, flags=mmap.MAP_SHARED | _POPULATE)
         at = 0

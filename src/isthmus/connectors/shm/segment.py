@@ -186,7 +186,7 @@ class Packer:
         if not self._ledger.book(size):
             return False
         name = fresh_name(self._area.host)
-        path = os.path.join(self._area.folder, name + SUFFIX)
+        path = self._area.path(name + SUFFIX)
         fd = -1
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

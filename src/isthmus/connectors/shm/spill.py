@@ -63,11 +63,10 @@ class Spill:
         private_folder(self._folder)
         file = Unfinished(self._folder, name, 0o600)
         file.write(pieces)
+        file.open_to_readers()
         try:
             # It keeps its unfinished name: what makes it complete is the link.
-            os.symlink(
-                f"spill/{os.path.basename(file.path)}", os.path.join(self._area.folder, name)
-            )
+            os.symlink(f"spill/{os.path.basename(file.path)}", self._area.path(name))
         except BaseException as error:
             file.discard()
             if isinstance(error, FileExistsError):
@@ -78,7 +77,7 @@ class Spill:
 
     def evict(self, name: str) -> None:
         """Delete a spilled object."""
-        path = os.path.join(self._area.folder, name)
+        path = self._area.path(name)
         with contextlib.suppress(OSError):  # evicted by another, or replaced by an object in memory
             file = os.readlink(path)
             os.unlink(path)
@@ -106,7 +105,7 @@ class Spill:
         return freed
 
     def _linked(self, file: str) -> bool:
-        link = os.path.join(self._area.folder, file[1:].partition(".")[0])
+        link = self._area.path(file[1:].partition(".")[0])
         try:
             return os.readlink(link) == f"spill/{file}"
         except OSError:
