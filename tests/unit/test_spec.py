@@ -72,12 +72,16 @@ SAMPLES = [
     errors.CodecError("bad magic"),
     errors.KeyTypeError("FileConnector", "FileKey", 3),
     errors.MissingObjectError("a", "k", "host", "12:00"),
-    errors.ElsewhereError("shared memory", "a", "b"),
+    errors.ElsewhereError("shared memory", "host a", "host b", "use files"),
+    errors.PayloadError("str", "it is not a buffer of bytes"),
     errors.WaitTimeoutError("a key", 1.5),
     errors.SpecError("Pump", "no"),
     errors.UnknownKindError("pump", "x", ["y"]),
     errors.NameTakenError("store", "a"),
     errors.MissingExtraError("x", "torch", "torch"),
+    errors.DependencyError("task a-1", "ValueError: no"),
+    errors.RemoteError("SystemExit", "3"),
+    errors.VerificationError("cholesky", "0.1", "at most 1e-12"),
 ]
 
 
