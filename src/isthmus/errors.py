@@ -14,6 +14,7 @@ __all__ = [
     "BrokenError",
     "ClosedError",
     "CodecError",
+    "DependencyError",
     "ElsewhereError",
     "FullError",
     "IsthmusError",
@@ -22,8 +23,10 @@ __all__ = [
     "MissingObjectError",
     "NameTakenError",
     "PayloadError",
+    "RemoteError",
     "SpecError",
     "UnknownKindError",
+    "VerificationError",
     "WaitTimeoutError",
 ]
 
@@ -152,3 +155,30 @@ class MissingExtraError(IsthmusError, ImportError):
     def __str__(self) -> str:
         what, package, extra = self.args
         return f"{what} needs {package!r}: pip install 'isthmus[{extra}]'"
+
+
+class DependencyError(IsthmusError):
+    """A task was not run because one that it needs failed. ``args``: the failed task, how it failed.
+
+    The failure itself is the ``__cause__`` wherever both are known in one process.
+    """
+
+    def __str__(self) -> str:
+        parent, failure = self.args
+        return f"not run, because {parent} failed: {failure}"
+
+
+class RemoteError(IsthmusError, RuntimeError):
+    """A failure elsewhere whose own exception cannot be raised here. ``args``: its type, its text."""
+
+    def __str__(self) -> str:
+        kind, text = self.args
+        return f"{kind}: {text}" if text else str(kind)
+
+
+class VerificationError(IsthmusError):
+    """A result is wrong. ``args``: whose result, what was found, what was expected."""
+
+    def __str__(self) -> str:
+        whose, found, expected = self.args
+        return f"{whose} computed a wrong result: found {found}, expected {expected}"

@@ -77,13 +77,15 @@ class Registry(Generic[T]):
         self._loaded: dict[str, T] = {}
 
     def register(self, kind: str, plugin: T) -> T:
-        """Add a plugin for this process.
+        """Add a plugin for this process; a class defined anew (a notebook cell run twice) replaces itself.
 
         Raises:
             NameTakenError: the kind names another plugin already.
         """
-        if kind in self.builtin or self._loaded.setdefault(kind, plugin) is not plugin:
+        known = self._loaded.setdefault(kind, plugin)
+        if kind in self.builtin or (known is not plugin and _name(known) != _name(plugin)):
             raise NameTakenError(self.group, kind)
+        self._loaded[kind] = plugin
         return plugin
 
     def get(self, kind: str) -> T:
@@ -110,6 +112,11 @@ class Registry(Generic[T]):
         from importlib.metadata import entry_points
 
         return {e.name: e.value for e in entry_points(group=self.entry_points)}
+
+
+def _name(plugin: object) -> object:
+    name = getattr(plugin, "__qualname__", None)
+    return (getattr(plugin, "__module__", None), name) if name else id(plugin)
 
 
 def require(module: str, *, extra: str, what: str) -> ModuleType:

@@ -79,6 +79,9 @@ SAMPLES = [
     errors.UnknownKindError("pump", "x", ["y"]),
     errors.NameTakenError("store", "a"),
     errors.MissingExtraError("x", "torch", "torch"),
+    errors.DependencyError("task a-1", "ValueError: no"),
+    errors.RemoteError("SystemExit", "3"),
+    errors.VerificationError("cholesky", "0.1", "at most 1e-12"),
 ]
 
 

@@ -1,0 +1,158 @@
+"""Methods that both implementations share: what is rare enough that Python's speed does.
+
+``METHODS`` is put into the namespace of each implementation's Proxy. None of them can be reached by
+``p.name`` unless :mod:`isthmus.proxy._answers` says so; the interpreter looks them up on the type.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+import html
+from collections.abc import Callable
+from types import GenericAlias
+from typing import Any
+
+from isthmus.proxy._about import load_class
+from isthmus.proxy._kin import is_proxy, public
+from isthmus.proxy._once import describe, resolve, settle
+
+__all__ = ["METHODS", "unwrap"]
+
+_get = object.__getattribute__
+
+
+def _reduce(self: Any, protocol: int = 2) -> Any:
+    """The factory only: a proxy is small whatever its target, and resolves where it arrives."""
+    factory = _get(self, "_isthmus_factory")
+    about = _get(self, "_isthmus_about")
+    compact = getattr(type(factory), "__proxy_reduce__", None)
+    cls = public(type(self))
+    if compact is not None and cls.__module__ == "isthmus.proxy":
+        return compact(factory, about)
+    return cls, ((factory,) if about is None else (factory, about))
+
+
+def _copy(self: Any) -> Any:
+    # The factory is a recipe, not data: a copy shares it, and copies what it made.
+    twin = _again(self)
+    if _is_resolved(self):
+        settle(twin, copying.copy(_get(self, "_isthmus_target")))
+    return twin
+
+
+def _deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+    twin = _again(self)
+    memo[id(self)] = twin  # before its target, which may contain this very proxy
+    if _is_resolved(self):
+        settle(twin, copying.deepcopy(_get(self, "_isthmus_target"), memo))
+    return twin
+
+
+def _again(self: Any) -> Any:
+    cls: Any = public(type(self))
+    return cls.__new__(cls, _get(self, "_isthmus_factory"), _get(self, "_isthmus_about"))
+
+
+def _is_resolved(self: Any) -> bool:
+    try:
+        _get(self, "_isthmus_target")
+    except AttributeError:
+        return False
+    return True
+
+
+def _dir(self: Any) -> list[str]:
+    if _is_resolved(self):
+        return dir(_get(self, "_isthmus_target"))
+    about = _get(self, "_isthmus_about")
+    return dir(load_class(about) if about is not None else None)
+
+
+def _sizeof(self: Any) -> int:
+    if _is_resolved(self):
+        return int(_get(self, "_isthmus_target").__sizeof__())
+    return object.__sizeof__(self)
+
+
+def _repr_html(self: Any) -> str:
+    return f"<code>{html.escape(repr(self))}</code>"
+
+
+def _repr_mimebundle(self: Any, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    # Asked before IPython would print a list's items because `p.__class__` is list.
+    return {"text/plain": repr(self), "text/html": _repr_html(self)}
+
+
+def _dask_tokenize(self: Any) -> Any:
+    factory = _get(self, "_isthmus_factory")
+    return "isthmus.proxy", type(factory).__dask_tokenize__(factory)
+
+
+def _mro_entries(self: Any, bases: tuple[Any, ...]) -> tuple[type, ...]:
+    return (resolve(self),)
+
+
+def _instancecheck(self: Any, instance: object) -> bool:
+    return isinstance(instance, resolve(self))
+
+
+def _subclasscheck(self: Any, subclass: type) -> bool:
+    return issubclass(unwrap(subclass), resolve(self))
+
+
+def unwrap(value: Any) -> Any:
+    """Return a proxy's target; of lists, tuples and dicts a copy with targets for proxies."""
+    if is_proxy(value):
+        return resolve(value)
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(map(unwrap, value))
+    if kind is dict:
+        return {key: unwrap(item) for key, item in value.items()}
+    return value
+
+
+def _array_ufunc(self: Any, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+    return getattr(ufunc, method)(*map(unwrap, inputs), **unwrap(options))
+
+
+def _array_function(
+    self: Any, function: Callable[..., Any], types: Any, args: Any, options: dict[str, Any]
+) -> Any:
+    return function(*unwrap(tuple(args)), **unwrap(options))
+
+
+def _torch_function(
+    cls: type, function: Callable[..., Any], types: Any, args: Any = (), options: Any = None
+) -> Any:
+    return function(*unwrap(tuple(args)), **unwrap(options or {}))
+
+
+METHODS: dict[str, Any] = {
+    "__reduce__": _reduce,
+    "__reduce_ex__": _reduce,
+    "__copy__": _copy,
+    "__deepcopy__": _deepcopy,
+    "__dir__": _dir,
+    "__sizeof__": _sizeof,
+    "__dask_tokenize__": _dask_tokenize,
+    "__mro_entries__": _mro_entries,
+    "__instancecheck__": _instancecheck,
+    "__subclasscheck__": _subclasscheck,
+    "__class_getitem__": classmethod(GenericAlias),
+    "__array_ufunc__": _array_ufunc,
+    "__array_function__": _array_function,
+    "__torch_function__": classmethod(_torch_function),
+    "_repr_html_": _repr_html,
+    "_repr_mimebundle_": _repr_mimebundle,
+    "__repr__": None,  # set below
+}
+
+
+def _repr(self: Any) -> str:
+    if _is_resolved(self):
+        return repr(_get(self, "_isthmus_target"))
+    return describe(self)
+
+
+METHODS["__repr__"] = _repr
