@@ -55,7 +55,16 @@ IMPLICIT = frozenset(
 """Names that a class statement makes by itself: in a subclass of Proxy they say nothing of the target."""
 
 # Asked of anything by arrays, frames, dask, notebooks and printers, to find out what it is.
-_PROBES = ("__dask_", "__torch_", "__array_", "__cuda_", "__arrow_", "__dataframe", "__rich_", "__html_")
+_PROBES = (
+    "__dask_",
+    "__torch_",
+    "__array_",
+    "__cuda_",
+    "__arrow_",
+    "__dataframe",
+    "__rich_",
+    "__html_",
+)
 _DISPLAY = ("_repr_", "_ipython_")
 _SHOWN = ("_repr_html_", "_repr_mimebundle_")
 # Objects of these keep dunder names of their own in their namespace, where the class says nothing of them.

@@ -105,7 +105,9 @@ def _start_factory(factory: Any) -> ResolveFuture[Any]:
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:
-    with contextlib.suppress(BaseException):  # told to everybody who waits; nobody looks at this thread
+    with contextlib.suppress(
+        BaseException
+    ):  # told to everybody who waits; nobody looks at this thread
         call(*args)
 
 

@@ -14,7 +14,17 @@ from typing import Any
 from isthmus.proxy._kin import SHAPE, kin
 from isthmus.proxy._shape import shape_of
 
-__all__ = ["ELSEWHERE", "Attempt", "begin", "describe", "finish", "resolve", "run", "settle", "take"]
+__all__ = [
+    "ELSEWHERE",
+    "Attempt",
+    "begin",
+    "describe",
+    "finish",
+    "resolve",
+    "run",
+    "settle",
+    "take",
+]
 
 _get = object.__getattribute__
 _set_class = vars(object)["__class__"].__set__

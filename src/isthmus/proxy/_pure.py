@@ -134,7 +134,10 @@ def _forwarded() -> dict[str, Any]:
     for name, sign in _COMPARISONS.items():
         table[f"__{name}__"] = ("(self, other)", f"return target {sign} other")
     table["__pow__"] = ("(self, other, *modulus)", "return pow(target, other, *map(bare, modulus))")
-    table["__rpow__"] = ("(self, other, *modulus)", "return pow(other, target, *map(bare, modulus))")
+    table["__rpow__"] = (
+        "(self, other, *modulus)",
+        "return pow(other, target, *map(bare, modulus))",
+    )
     table["__divmod__"] = ("(self, other)", "return divmod(target, other)")
     table["__rdivmod__"] = ("(self, other)", "return divmod(other, target)")
     table["__format__"] = ("(self, spec)", "return format(target, spec)")
@@ -208,7 +211,9 @@ class Proxy(Generic[T]):
         if not shape & bit("__hash__"):
             namespace["__hash__"] = None
         if shape & bit("__dataclass_fields__"):
-            namespace["__dataclass_fields__"] = {}  # on the type for asdict, on the object for its use
+            namespace[
+                "__dataclass_fields__"
+            ] = {}  # on the type for asdict, on the object for its use
         namespace.update(__module__=Proxy.__module__, __doc__=Proxy.__doc__, __slots__=())
         made = type("Proxy", (Proxy,), namespace)
         # Registering sets the flag that `match` looks at, and nothing else does from Python.

@@ -76,7 +76,17 @@ _TPFLAGS = {1 << 5: bit("match sequence"), 1 << 6: bit("match mapping")}
 
 # Before 3.12 nothing in Python tells that a C type has the buffer protocol; these are known to.
 _BUFFERS = frozenset(
-    ["bytes", "bytearray", "memoryview", "array", "mmap", "PickleBuffer", "_CData", "ndarray", "generic"]
+    [
+        "bytes",
+        "bytearray",
+        "memoryview",
+        "array",
+        "mmap",
+        "PickleBuffer",
+        "_CData",
+        "ndarray",
+        "generic",
+    ]
 )
 _known: weakref.WeakKeyDictionary[type, int] = weakref.WeakKeyDictionary()
 
@@ -102,7 +112,9 @@ def has_sequence_item(cls: type) -> bool:
     if issubclass(cls, dict):
         return False
     # A Python class with __getitem__ has it; of C's mappings and `re.Match` only `__index__`es do not.
-    return bool(cls.__flags__ & _TPFLAGS_HEAPTYPE) or (hasattr(cls, "__iter__") and hasattr(cls, "index"))
+    return bool(cls.__flags__ & _TPFLAGS_HEAPTYPE) or (
+        hasattr(cls, "__iter__") and hasattr(cls, "index")
+    )
 
 
 def _look_at(cls: type) -> int:
