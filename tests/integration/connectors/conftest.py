@@ -72,6 +72,7 @@ def run_small(tmp_path: Path) -> RunSmall:
                 textwrap.dedent(code),
             ],
             cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != "ISTHMUS_SHM_DIR"},
             capture_output=True,
             text=True,
             timeout=60,
