@@ -34,13 +34,13 @@ def test_what_memory_cannot_hold_goes_to_disk(run_small: RunSmall, budget: int |
         + f"""
 with SharedMemoryConnector("x", max_bytes={budget}, spill_dir="disk") as c:
     large = {{c.put(pattern(i, 1_000_000)): i for i in range(20)}}
-    small = {{c.put(pattern(i, 1_000)): i for i in range(10_000)}}
+    small = {{c.put(pattern(i, 1_000)): i for i in range(2_000)}}
     for keys, size in ((large, 1_000_000), (small, 1_000)):
         for key, seed in keys.items():
             data = c.get(key)
             assert len(data) == size and seed_of(data) == seed
     del data
-    assert len(list(c.list())) == 10_020
+    assert len(list(c.list())) == 2_020
     assert os.listdir(c._here().spill.place)
     c.clear()
     assert not os.listdir(c._here().spill.place)
