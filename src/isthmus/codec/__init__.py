@@ -15,7 +15,6 @@ from isthmus.codec.callables import ByValueWarning, load_callable, pack_callable
 from isthmus.codec.devices import original_devices
 from isthmus.codec.frame import Buffer, Tag
 from isthmus.codec.pickling import dumps, loads
-from isthmus.codec.reducers import load_view
 from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
@@ -54,20 +53,20 @@ def encode(obj: Any) -> list[Buffer]:
     """
     kind = type(obj)
     if kind is bytes:
-        return frame.pack(Tag.BYTES, (), [(obj,)])
+        return frame.pack_one(Tag.BYTES, b"", obj)
     if kind is str:
         # Lone surrogates are legal in a str, so they have to survive.
-        return frame.pack(Tag.STR, (), [(obj.encode("utf-8", "surrogatepass"),)])
+        return frame.pack_one(Tag.STR, b"", obj.encode("utf-8", "surrogatepass"))
     if kind is bytearray:
-        return frame.pack(Tag.BYTEARRAY, (), [(memoryview(obj),)])
+        return frame.pack_one(Tag.BYTEARRAY, b"", memoryview(obj))
     if kind is memoryview and obj.format == "B" and obj.ndim == 1 and obj.c_contiguous:
-        return frame.pack(Tag.MEMORYVIEW, (), [(obj,)])
+        return frame.pack_one(Tag.MEMORYVIEW, b"r" if obj.readonly else b"w", obj)
     numpy = sys.modules.get("numpy")
     if numpy is not None and kind is getattr(numpy, "ndarray", None):
         from isthmus.codec.arrays import encode_array
 
         if (plain := encode_array(obj)) is not None:
-            return frame.pack(Tag.NDARRAY, (plain[0],), [(plain[1],)])
+            return frame.pack_one(Tag.NDARRAY, *plain)
     metadata, buffers = dumps(obj)
     return frame.pack(Tag.PICKLE, metadata, [(b.raw(),) for b in buffers])
 
@@ -75,8 +74,9 @@ def encode(obj: Any) -> list[Buffer]:
 def decode(data: Buffer) -> Any:
     """Return the object that `encode` was given.
 
-    Arrays, tables and memoryviews are views of `data`, which they keep alive, and are writable exactly
-    if `data` is. (``bytes`` and torch tensors over read-only data are copies: there is no such view.)
+    Arrays, tables and memoryviews are views of `data`, which they keep alive. An array is writable
+    exactly if `data` is, whatever the original was; a memoryview only if both are. ``bytes``,
+    ``bytearray`` and polars frames are copies, and torch tensors are if `data` is read-only.
 
     Raises:
         CodecError: the bytes are foreign, truncated or damaged, or the object cannot be rebuilt here.
@@ -100,7 +100,7 @@ def decode(data: Buffer) -> Any:
     if tag == Tag.BYTEARRAY:
         return bytearray(buffers[0])
     if tag == Tag.MEMORYVIEW:
-        return load_view(buffers[0], "B", (len(buffers[0]),))
+        return buffers[0].toreadonly() if bytes(metadata) == b"r" else buffers[0]
     raise CodecError(f"unknown tag {tag}: encoded by a newer isthmus, which is needed to read it")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import prod
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -38,14 +40,13 @@ def encode_array(array: np.ndarray[Any, Any]) -> tuple[bytes, memoryview] | None
     if dtype.kind not in SIMPLE_KINDS or dtype.metadata is not None:
         return None
     flags = array.flags
-    if flags.c_contiguous:
-        order = "C"
-    elif flags.f_contiguous:
-        order = "F"
-    else:
-        array, order = np.ascontiguousarray(array), "C"
-    meta = f"{order}{dtype.str},{','.join(map(str, array.shape))}"
-    return meta.encode(), PickleBuffer(array).raw()
+    order = "C"
+    if not flags.c_contiguous:
+        if flags.f_contiguous:
+            order = "F"
+        else:
+            array = np.ascontiguousarray(array)
+    return _describe(dtype, array.shape, order), PickleBuffer(array).raw()  # type: ignore[arg-type]
 
 
 def decode_array(metadata: memoryview, memory: memoryview) -> np.ndarray[Any, Any]:
@@ -55,19 +56,30 @@ def decode_array(metadata: memoryview, memory: memoryview) -> np.ndarray[Any, An
         CodecError: type and shape do not fit the memory.
     """
     try:
-        head, *shape = str(metadata, "ascii").split(",")
-        dtype = np.dtype(head[1:])
-        dims = tuple(map(int, shape)) if shape != [""] else ()
-        if dtype.kind not in SIMPLE_KINDS:
-            raise ValueError(dtype)
-        size = dtype.itemsize
-        for dim in dims:
-            size *= dim
+        shape, dtype, order, size = _parse(bytes(metadata))
         if size != len(memory):
             raise ValueError(f"{size} bytes expected, {len(memory)} found")
-        return np.ndarray(dims, dtype, memory, order="C" if head[0] == "C" else "F")
+        return np.ndarray(shape, dtype, memory, order=order)
     except (ValueError, TypeError, IndexError) as e:
         raise CodecError("an array's type and shape do not fit its memory", e) from e
+
+
+# Programs move many arrays of few shapes: remembering the text of these saves two microseconds each way.
+@lru_cache(maxsize=1024)
+def _describe(dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> bytes:
+    return f"{order}{dtype.str},{','.join(map(str, shape))}".encode()
+
+
+@lru_cache(maxsize=1024)
+def _parse(metadata: bytes) -> tuple[tuple[int, ...], np.dtype[Any], Literal["C", "F"], int]:
+    head, *dims = metadata.decode("ascii").split(",")
+    dtype = np.dtype(head[1:])
+    if dtype.kind not in SIMPLE_KINDS:
+        raise ValueError(f"unexpected type {dtype}")
+    if not dims:
+        raise ValueError("no shape")
+    shape = tuple(map(int, dims)) if dims != [""] else ()
+    return shape, dtype, "F" if head[0] == "F" else "C", dtype.itemsize * prod(shape)
 
 
 def reduce_array(array: np.ndarray[Any, Any]) -> Any:
@@ -83,10 +95,25 @@ def reduce_array(array: np.ndarray[Any, Any]) -> Any:
             array = np.ascontiguousarray(array)
     # As bytes: datetimes and some records refuse to export a buffer themselves.
     flat = array.reshape(-1).view(np.uint8)
-    data: Any = PickleBuffer(flat) if array.nbytes >= SMALL else bytearray(flat.data)
+    data: Any
+    if array.nbytes < SMALL:
+        data = bytearray(flat.data)
+    else:
+        data = PickleBuffer((flat if flat.flags.writeable else np.asarray(_Unlocked(flat))).data)
     kind = dtype.str if dtype.kind in SIMPLE_KINDS and dtype.metadata is None else dtype
     shape = array.shape if order == "C" else array.shape[::-1]
     return load_array, (data, kind, shape, order)
+
+
+class _Unlocked:
+    """The memory of a read-only array as writable, which nobody does: pickle notes that a buffer is
+    read-only and would make the consumer's array so, even if the consumer has the memory to itself.
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
 
 
 def load_array(

@@ -37,10 +37,11 @@ def by_value_pickler() -> type[Any]:
         def __init__(
             self, file: Any, buffer_callback: Callable[[Any], Any] | None, *, inside: bool = False
         ) -> None:
-            super().__init__(file, protocol=5, buffer_callback=buffer_callback)
             self.dispatch_table = {**cloudpickle.Pickler.dispatch_table, **dispatch_table()}
             # cloudpickle would read an open file and make it a StringIO: neither exact nor expected.
             self.dispatch_table.pop(TextIOWrapper, None)
+            # C pickle looks for the table now, and not again.
+            super().__init__(file, protocol=5, buffer_callback=buffer_callback)
             self.inside = inside
 
         def reducer_override(self, obj: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import warnings
 from importlib import import_module
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ByValueWarning", "load_callable", "pack_callable"]
 
+_BY_VALUE = "by-value:"
 _MAINS = ("__main__", "__mp_main__")
 _warned: set[tuple[str, str]] = set()
 
@@ -22,8 +24,10 @@ class ByValueWarning(UserWarning):
     """A callable travels whole because its consumer could not import it."""
 
 
-def pack_callable(fn: Callable[..., Any]) -> str | bytes:
+def pack_callable(fn: Callable[..., Any]) -> str:
     """Return ``"module:qualname"`` if that leads to `fn` in any process, else `fn` by value.
+
+    The latter is ``"by-value:"`` and base 64: text, so that any configuration format can hold it.
 
     Warns:
         ByValueWarning: once for each callable that travels by value, with its size.
@@ -36,7 +40,7 @@ def pack_callable(fn: Callable[..., Any]) -> str | bytes:
         return f"{module}:{qualname}"
     from isthmus.codec import serialize
 
-    packed = serialize(fn)
+    packed = _BY_VALUE + base64.b64encode(serialize(fn)).decode()
     label = (str(module), str(qualname or type(fn).__qualname__))
     if label not in _warned:
         _warned.add(label)
@@ -49,13 +53,13 @@ def pack_callable(fn: Callable[..., Any]) -> str | bytes:
     return packed
 
 
-def load_callable(packed: str | bytes) -> Callable[..., Any]:
+def load_callable(packed: str) -> Callable[..., Any]:
     """Return the callable that `pack_callable` was given.
 
     Raises:
         CodecError: there is no such module or name here, or it is not callable.
     """
-    if isinstance(packed, str):
+    if not packed.startswith(_BY_VALUE):
         module, _, qualname = packed.partition(":")
         try:
             found: Any = import_module(module)
@@ -66,7 +70,11 @@ def load_callable(packed: str | bytes) -> Callable[..., Any]:
     else:
         from isthmus.codec import deserialize
 
-        found = deserialize(packed)
+        try:
+            data = base64.b64decode(packed[len(_BY_VALUE) :], validate=True)
+        except ValueError as e:
+            raise CodecError("a callable by value is damaged", e) from None
+        found = deserialize(data)
     if not callable(found):
         raise CodecError(f"{packed[:60]!r} is a {type(found).__name__}, not a callable")
     return found  # type: ignore[no-any-return]

@@ -9,7 +9,10 @@ from __future__ import annotations
 import copyreg
 import sys
 from importlib import import_module
+from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,21 +60,31 @@ def _is_ready(module: ModuleType) -> bool:
 
 
 def reduce_view(view: memoryview) -> tuple[Any, ...]:
-    """Reduce a memoryview to its bytes, format and shape."""
-    from pickle import PickleBuffer
+    """Reduce a memoryview to its bytes, format and shape.
 
-    if not view.c_contiguous:
-        # Bytes in logical order; a view of them has the same items in the same shape.
-        return load_view, (bytearray(view.tobytes()), view.format, view.shape)
-    flat = view.cast("B") if view.nbytes else memoryview(bytearray())
+    Raises:
+        CodecError: the format is none that a memoryview can be cast to.
+    """
+    try:
+        memoryview(b"").cast(view.format)  # type: ignore[call-overload]
+    except ValueError:
+        raise CodecError(
+            f"a memoryview of items {view.format!r} cannot travel", "send the array it is a view of"
+        ) from None
+    if view.c_contiguous and view.nbytes:
+        flat: Any = view.cast("B")
+    else:
+        # In logical order; a view of that has the same items in the same shape.
+        flat = view.tobytes() if view.readonly else bytearray(view.tobytes())
     return load_view, (PickleBuffer(flat), view.format, view.shape)
 
 
 def load_view(data: Any, format: str, shape: tuple[int, ...]) -> memoryview:
-    """Return a memoryview of `data`; the reverse of :func:`reduce_view`."""
-    view = memoryview(data).cast("B")
-    if format == "B" and len(shape) == 1:
-        return view
-    if 0 in shape:
-        return view.cast(format) if len(shape) == 1 else view  # type: ignore[call-overload, no-any-return]
-    return view.cast(format, shape)  # type: ignore[call-overload, no-any-return]
+    """Return a memoryview of `data`; the reverse of :func:`reduce_view`.
+
+    An empty one of several dimensions comes back with one: Python makes no other.
+    """
+    view: Any = memoryview(data).cast("B")
+    if len(shape) == 1 or 0 in shape:
+        return view if format == "B" else view.cast(format)  # type: ignore[no-any-return]
+    return view.cast(format, shape)  # type: ignore[no-any-return]

@@ -38,7 +38,28 @@ def _reduce_tensor(tensor: torch.Tensor) -> Any:
             part = tensor.detach().clone().requires_grad_(tensor.requires_grad)
             part.__dict__.update(tensor.__dict__)
             tensor = part
-    return tensor.__reduce_ex__(5)
+    load, *rest = tensor.__reduce_ex__(5)
+    if load is torch._utils._rebuild_tensor_v3:
+        # Newer dtypes (float8): torch reduces them so, but cannot load what it wrote.
+        return _load_tensor, *rest
+    return load, *rest
+
+
+def _load_tensor(
+    storage: torch.UntypedStorage,
+    offset: int,
+    size: Any,
+    stride: Any,
+    requires_grad: bool,
+    hooks: Any,
+    dtype: torch.dtype,
+    metadata: Any = None,
+) -> torch.Tensor:
+    tensor = torch.empty(0, dtype=dtype, device=storage.device).set_(storage, offset, size, stride)
+    if metadata:
+        torch._utils.set_tensor_metadata(tensor, metadata)
+    tensor._backward_hooks = hooks
+    return tensor.requires_grad_(requires_grad)
 
 
 def _reduce_typed(storage: TypedStorage) -> Any:
@@ -58,7 +79,7 @@ def _reduce_storage(storage: torch.UntypedStorage) -> Any:
     if not storage.nbytes():
         return _load_storage, (b"", device)
     host = storage if device == "cpu" else storage.cpu()
-    flat = torch.empty(0, dtype=torch.uint8).set_(host)  # type: ignore[call-overload]
+    flat = torch.empty(0, dtype=torch.uint8).set_(host)
     return _load_storage, (PickleBuffer(flat.numpy()), device)
 
 

@@ -11,8 +11,9 @@ import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from isthmus import codec
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.handle import ConnectorHandle
 from isthmus.connectors.payload import immutable, pieces, total
@@ -62,11 +63,28 @@ class _Stored:
         return flat[0]
 
 
+class _Held:
+    """One object that is kept as it is; it becomes bytes if somebody asks for those."""
+
+    __slots__ = ("created", "obj")
+
+    def __init__(self, obj: Any) -> None:
+        self.obj = obj
+        self.created = time.time()
+
+    @property
+    def size(self) -> int:
+        return codec.size(codec.encode(self.obj))
+
+    def whole(self) -> bytes:
+        return codec.serialize(self.obj)
+
+
 class _Process:
     """Who this process is, whose snapshots it has, and its spaces by name."""
 
     def __init__(self) -> None:
-        self.spaces: dict[str, dict[MemoryKey, _Stored]] = {}
+        self.spaces: dict[str, dict[MemoryKey, _Stored | _Held]] = {}
         self.inherited: dict[str, int] = {}
         """Number that a process we were forked from had reached by then."""
         self._identify()
@@ -84,6 +102,10 @@ class _Process:
 
 
 _process = _Process()
+
+
+_UNCHANGING = frozenset((bytes, str, int, float, complex, bool, type(None)))
+"""Types (not their subclasses, which may carry state) whose objects nobody can change."""
 
 
 class MemoryConnector(ConnectorHandle[MemoryKey]):
@@ -122,12 +144,27 @@ class MemoryConnector(ConnectorHandle[MemoryKey]):
         whole = stored.whole()
         return whole if type(whole) is bytes else memoryview(whole).toreadonly()
 
-    def get_pieces(self, key: MemoryKey) -> list[Buffer] | None:
-        """Return the object in the pieces it was stored in, which saves joining them."""
-        stored = self._find(key)
-        if stored is None:
+    def put_object(self, obj: Any, *, copy: bool = True) -> MemoryKey | None:
+        """Keep the object itself if nobody can change it, or if the caller promises not to.
+
+        Args:
+            obj: any object.
+            copy: False is that promise.
+
+        Returns:
+            None if the object has to be copied, which means: encoded and `put`.
+        """
+        self._check()
+        if copy and type(obj) not in _UNCHANGING:
             return None
-        return [p if type(p) is bytes else memoryview(p).toreadonly() for p in stored.pieces]
+        key = self.reserve()
+        self._objects[key] = _Held(obj)
+        return key
+
+    def get_object(self, key: MemoryKey, default: Any = None) -> Any:
+        """Return the very object that `put_object` kept, or `default` if it kept none here."""
+        stored = self._find(key)
+        return stored.obj if type(stored) is _Held else default
 
     def get_range(self, key: MemoryKey, offset: int, size: int) -> Buffer | None:
         """Return a view of a part of the object."""
@@ -188,7 +225,7 @@ class MemoryConnector(ConnectorHandle[MemoryKey]):
         self._check()
         return 0
 
-    def _find(self, key: MemoryKey) -> _Stored | None:
+    def _find(self, key: MemoryKey) -> _Stored | _Held | None:
         self._check(key)
         stored = self._objects.get(key)
         if stored is None and key.process != _process.identity:
@@ -207,7 +244,7 @@ class MemoryConnector(ConnectorHandle[MemoryKey]):
             )
 
     @staticmethod
-    def _info(key: MemoryKey, stored: _Stored) -> ObjectInfo:
+    def _info(key: MemoryKey, stored: _Stored | _Held) -> ObjectInfo:
         owner = f"{socket.gethostname()}:{key.process.partition('-')[0]}"
         return ObjectInfo(key, stored.size, stored.created, owner)
 

@@ -34,7 +34,7 @@ _me = threading.get_ident
 class Attempt:
     """One call of a factory under way, and who waits for it."""
 
-    __slots__ = ("error", "ended", "owner", "watchers")
+    __slots__ = ("ended", "error", "owner", "watchers")
 
     def __init__(self, owner: int | None) -> None:
         self.owner = owner  # the thread that calls the factory; None while queued, free to be taken
