@@ -20,11 +20,13 @@ import functools
 import inspect
 import io
 import itertools
+import json
 import math
 import numbers
 import operator
 import os
 import pathlib
+import pickle
 import re
 import statistics
 import string
@@ -225,9 +227,7 @@ SAMPLES: dict[str, typing.Callable[[], typing.Any]] = {
 }
 
 
-def inplace(
-    op: typing.Callable[[typing.Any, typing.Any], typing.Any], other: typing.Any
-) -> typing.Any:
+def inplace(op: typing.Callable[[typing.Any, typing.Any], typing.Any], other: typing.Any) -> typing.Any:
     def apply(x: typing.Any) -> typing.Any:
         alias = x
         x = op(x, other)
@@ -342,12 +342,12 @@ OPERATIONS: dict[str, typing.Callable[[typing.Any], typing.Any]] = {
     "bool": bool,
     "not": operator.not_,
     "hash": lambda x: hash(x) == hash(x),
-    "eq self": lambda x: x == x,
-    "ne self": lambda x: x != x,
+    "eq self": lambda x: x == x,  # noqa: PLR0124
+    "ne self": lambda x: x != x,  # noqa: PLR0124
     "eq 7": lambda x: x == 7,
-    "7 eq": lambda x: 7 == x,
+    "7 eq": lambda x: 7 == x,  # noqa: SIM300
     "lt 8": lambda x: x < 8,
-    "8 le": lambda x: 8 <= x,
+    "8 le": lambda x: 8 <= x,  # noqa: SIM300
     "gt list": lambda x: x > [1],
     "list lt": lambda x: [1] < x,
     "as key": lambda x: {x: 1}[x],
@@ -360,9 +360,7 @@ OPERATIONS: dict[str, typing.Callable[[typing.Any], typing.Any]] = {
     "invert": operator.invert,
     **{
         f"{name} {side}": (
-            (lambda x, f=f, o=o: f(x, o))
-            if side.startswith("left")
-            else (lambda x, f=f, o=o: f(o, x))
+            (lambda x, f=f, o=o: f(x, o)) if side.startswith("left") else (lambda x, f=f, o=o: f(o, x))
         )
         for name, f in {
             "add": operator.add,
@@ -510,57 +508,22 @@ OPERATIONS: dict[str, typing.Callable[[typing.Any], typing.Any]] = {
     "call": lambda x: x(),
     "call 3 4": lambda x: x(3, 4),
     "call named": lambda x: x(x=1, y=5),
-    "call star": lambda x: x(*[1, 2]),
+    "call star": lambda x: x(*[1, 2], **{}),
     "map": lambda x: list(map(x, [1], [2])),
     "signature": lambda x: str(inspect.signature(x)),
     # types
     **{
         f"isinstance {cls.__name__}": functools.partial(lambda cls, x: isinstance(x, cls), cls)
         for cls in (
-            int,
-            float,
-            str,
-            list,
-            dict,
-            set,
-            tuple,
-            type,
-            Point,
-            Plain,
-            np.ndarray,
-            BaseException,
-            types.FunctionType,
-            types.GeneratorType,
-            abc.Iterable,
-            abc.Iterator,
-            abc.Sized,
-            abc.Container,
-            abc.Collection,
-            abc.Callable,
-            abc.Hashable,
-            abc.Sequence,
-            abc.MutableSequence,
-            abc.Mapping,
-            abc.MutableMapping,
-            abc.Set,
-            abc.Reversible,
-            abc.Awaitable,
-            abc.AsyncIterable,
-            abc.AsyncIterator,
-            abc.Generator,
-            abc.Coroutine,
-            numbers.Number,
-            numbers.Integral,
-            os.PathLike,
-            contextlib.AbstractContextManager,
-            contextlib.AbstractAsyncContextManager,
-            typing.SupportsInt,
-            typing.SupportsFloat,
-            typing.SupportsIndex,
-            typing.SupportsAbs,
-            typing.SupportsRound,
-            typing.SupportsBytes,
-            typing.SupportsComplex,
+            int, float, str, list, dict, set, tuple, type, Point, Plain, np.ndarray, BaseException,
+            types.FunctionType, types.GeneratorType,
+            abc.Iterable, abc.Iterator, abc.Sized, abc.Container, abc.Collection, abc.Callable,
+            abc.Hashable, abc.Sequence, abc.MutableSequence, abc.Mapping, abc.MutableMapping, abc.Set,
+            abc.Reversible, abc.Awaitable, abc.AsyncIterable, abc.AsyncIterator, abc.Generator,
+            abc.Coroutine, numbers.Number, numbers.Integral, os.PathLike,
+            contextlib.AbstractContextManager, contextlib.AbstractAsyncContextManager,
+            typing.SupportsInt, typing.SupportsFloat, typing.SupportsIndex, typing.SupportsAbs,
+            typing.SupportsRound, typing.SupportsBytes, typing.SupportsComplex,
         )
     },  # fmt: skip
     "isinstance of it": lambda x: isinstance(3, x),
@@ -617,6 +580,7 @@ OPERATIONS: dict[str, typing.Callable[[typing.Any], typing.Any]] = {
 }
 
 
+
 def normal(value: typing.Any) -> typing.Any:
     """What of a result can be compared: its real type, and its value as text without addresses."""
     value = isthmus.proxy.extract(value)
@@ -639,9 +603,7 @@ def outcome(operation: typing.Callable[[typing.Any], typing.Any], x: typing.Any)
             return next(t for t in type(error).__mro__ if t.__module__ == "builtins")
 
 
-def differences(
-    px: ModuleType, sample: str, *, known: bool, resolved: bool
-) -> dict[str, typing.Any]:
+def differences(px: ModuleType, sample: str, *, known: bool, resolved: bool) -> dict[str, typing.Any]:
     make = SAMPLES[sample]
     found = {}
     for name, operation in OPERATIONS.items():
@@ -658,13 +620,9 @@ def differences(
 
 ALL = frozenset(SAMPLES)
 BUFFERS = frozenset(
-    "bytes,bytearray,memoryview,array,ndarray,int ndarray,numpy scalar,masked array,record array".split(
-        ","
-    )
+    "bytes,bytearray,memoryview,array,ndarray,int ndarray,numpy scalar,masked array,record array".split(",")
 )
-NUMBERS = frozenset(
-    "int,zero,bool,float,float subclass,complex,fraction,decimal,numpy scalar".split(",")
-)
+NUMBERS = frozenset("int,zero,bool,float,float subclass,complex,fraction,decimal,numpy scalar".split(","))
 TUPLES = frozenset(["tuple", "named tuple"])
 
 # {operation: (samples, why)}: what no proxy in Python can pass, because C code or a library looks at the
@@ -679,14 +637,8 @@ CANNOT: dict[str, tuple[typing.Collection[str], str]] = {
     "list index": ({"slice"}, "a list is sliced by exactly a slice"),
     "np array[it]": ({"bool", "none", "slice", *TUPLES}, "numpy's indices are exactly these types"),
     "np out": ({"tuple"}, "another error: out=(array,) is unpacked only for exactly a tuple"),
-    "asarray": (
-        {*NUMBERS, "str", "bytes", "record array"},
-        "numpy looks at the exact type of scalars",
-    ),
-    "array dtype": (
-        {*NUMBERS, "str", "bytes", "record array"},
-        "numpy looks at the exact type of scalars",
-    ),
+    "asarray": ({*NUMBERS, "str", "bytes", "record array"}, "numpy looks at the exact type of scalars"),
+    "array dtype": ({*NUMBERS, "str", "bytes", "record array"}, "numpy looks at the exact type of scalars"),
     "mean": (NUMBERS, "statistics compares the types of its data with `is`"),
     "counter": ({"none"}, "`x is None` is about identity"),
     "concat": ({"ndarray", "int ndarray"}, "works by proxy where it does not bare"),
@@ -701,22 +653,11 @@ TWIN: dict[str, tuple[typing.Collection[str], str]] = {
     "mod pow": (ALL, "pow(x, y, proxy): __rpow__ is not asked when there is a modulus before 3.14"),
     "signature": ({"class", "builtin class"}, "a __call__ written in Python has its own signature"),
     "concat": ({"counter", "numpy scalar"}, "works by proxy where it does not bare"),
-    "asarray": (
-        MAPPINGS | NO_BUFFER,
-        "C sees a sequence in any __getitem__ of Python, and no buffer",
-    ),
+    "asarray": (MAPPINGS | NO_BUFFER, "C sees a sequence in any __getitem__ of Python, and no buffer"),
     "array dtype": (MAPPINGS | NO_BUFFER, "as asarray"),
 }
 if sys.version_info < (3, 12):
-    for _name in (
-        "memoryview",
-        "frombuffer",
-        "writable view",
-        "file write",
-        "bytearray",
-        "int",
-        "float",
-    ):
+    for _name in ("memoryview", "frombuffer", "writable view", "file write", "bytearray", "int", "float"):
         TWIN[_name] = (BUFFERS, "a class written in Python has no buffer protocol before 3.12")
     TWIN["isinstance SupportsBytes"] = (BUFFERS, "has __bytes__, since there is no buffer")
 
