@@ -71,7 +71,9 @@ class DaskExecutor(Executor):
                 n_workers=1 if use_threads else workers,
                 threads_per_worker=workers if use_threads else 1,
                 processes=not use_threads,
-                dashboard_address=dashboard_address,
+                # The scheduler listens for HTTP even without a dashboard; not on the one fixed port.
+                dashboard_address=dashboard_address or ":0",
+                scheduler_kwargs={"dashboard": dashboard_address is not None},
             )
         return cls(distributed.Client(cluster), cluster)
 

@@ -24,7 +24,14 @@ _OWN = (".open", ".ledger")
 
 
 def root() -> str:
-    """Return the file system in memory; where there is none (macOS), the folder for temporary files."""
+    """Return the file system in memory; where there is none (macOS), the folder for temporary files.
+
+    The environment variable ``ISTHMUS_SHM_DIR`` names another: a larger tmpfs in a container whose
+    ``/dev/shm`` is small, or a place of their own for tests. Processes share objects only if they agree.
+    """
+    chosen = os.environ.get("ISTHMUS_SHM_DIR")
+    if chosen:
+        return chosen
     shm = "/dev/shm"
     return shm if os.path.isdir(shm) and os.access(shm, os.W_OK) else tempfile.gettempdir()
 
