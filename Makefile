@@ -1,5 +1,5 @@
 # Two commands are all a newcomer types: `make demo` and `make test`. Each sets up what it needs.
-PYTHON ?= python3
+PYTHON ?=
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ENV    := OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1
@@ -34,7 +34,8 @@ bench: $(VENV)/.ready ## measure every target against its peer; minutes to an ho
 	$(ENV) $(BIN)/python -m benchmarks.run
 
 docs: $(VENV)/.ready ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements/lock.txt -r requirements/docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## remove environments and build outputs
-	rm -rf $(VENV) .venv-peers build site *.egg-info src/*.egg-info src/isthmus/proxy/*.so
+	rm -rf $(VENV) .venv-3.* .venv-extras .venv-peers build site *.egg-info src/*.egg-info src/isthmus/proxy/*.so

@@ -6,8 +6,9 @@ Importing this package costs next to nothing; each system is imported by its own
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = (
+    False  # type checkers take it for typing's, whose import would double the cost of this one
+)
 if TYPE_CHECKING:
     from isthmus.proxy import Proxy as Proxy
     from isthmus.store import Store as Store

@@ -14,6 +14,7 @@ __all__ = [
     "BrokenError",
     "ClosedError",
     "CodecError",
+    "DependencyError",
     "ElsewhereError",
     "FullError",
     "IsthmusError",
@@ -21,8 +22,11 @@ __all__ = [
     "MissingExtraError",
     "MissingObjectError",
     "NameTakenError",
+    "PayloadError",
+    "RemoteError",
     "SpecError",
     "UnknownKindError",
+    "VerificationError",
     "WaitTimeoutError",
 ]
 
@@ -92,14 +96,21 @@ class MissingObjectError(IsthmusError, KeyError):
 
 
 class ElsewhereError(IsthmusError, LookupError):
-    """The object lives on another host. ``args``: connector, its host, this host."""
+    """The object lies where this process cannot reach. ``args``: connector, where, here, what to do."""
 
     def __str__(self) -> str:
-        connector, there, here = self.args
+        connector, there, here, hint = self.args
+        return f"{connector} holds this object in the memory of {there}, out of reach of {here}; {hint}"
+
+
+class PayloadError(IsthmusError, TypeError):
+    """Not something that a connector can store. ``args``: the type's name, what is wrong with it."""
+
+    def __str__(self) -> str:
+        kind, wrong = self.args
         return (
-            f"{connector} holds its objects in the memory of host {there!r} and cannot be reached from "
-            f"{here!r}; use a connector that both hosts reach (a file connector on a shared file system, "
-            "for one)"
+            f"cannot store a {kind}: {wrong}; a connector takes bytes, bytearray, a C-contiguous "
+            "memoryview, or a list of those"
         )
 
 
@@ -144,3 +155,30 @@ class MissingExtraError(IsthmusError, ImportError):
     def __str__(self) -> str:
         what, package, extra = self.args
         return f"{what} needs {package!r}: pip install 'isthmus[{extra}]'"
+
+
+class DependencyError(IsthmusError):
+    """A task was not run because one that it needs failed. ``args``: the failed task, how it failed.
+
+    The failure itself is the ``__cause__`` wherever both are known in one process.
+    """
+
+    def __str__(self) -> str:
+        parent, failure = self.args
+        return f"not run, because {parent} failed: {failure}"
+
+
+class RemoteError(IsthmusError, RuntimeError):
+    """A failure elsewhere whose own exception cannot be raised here. ``args``: its type, its text."""
+
+    def __str__(self) -> str:
+        kind, text = self.args
+        return f"{kind}: {text}" if text else str(kind)
+
+
+class VerificationError(IsthmusError):
+    """A result is wrong. ``args``: whose result, what was found, what was expected."""
+
+    def __str__(self) -> str:
+        whose, found, expected = self.args
+        return f"{whose} computed a wrong result: found {found}, expected {expected}"

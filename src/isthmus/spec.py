@@ -26,11 +26,11 @@ S = TypeVar("S", bound="Spec")
 
 
 @dataclass_transform(frozen_default=True)
-class _Frozen(type(msgspec.Struct)):  # type: ignore[misc]
+class _Frozen(msgspec.StructMeta):
     """Make every subclass frozen and strict without repeating it."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], ns: dict[str, Any], **kw: Any) -> Any:
-        kw = {"frozen": True, "forbid_unknown_fields": True, "omit_defaults": True, **kw}
+        kw = {"frozen": True, "forbid_unknown_fields": True, **kw}
         return super().__new__(mcls, name, bases, ns, **kw)
 
 
@@ -44,6 +44,11 @@ class Spec(msgspec.Struct, metaclass=_Frozen):
     def config(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain builtins (TOML, JSON)."""
         built: dict[str, Any] = msgspec.to_builtins(self)
+        for field in msgspec.structs.fields(self):
+            # Not msgspec's omit_defaults: that compares by identity, so a field that came off the wire
+            # would stay where the same field from the constructor goes.
+            if field.name in built and getattr(self, field.name) == _default(field):
+                del built[field.name]
         return built
 
     @classmethod
@@ -57,6 +62,12 @@ class Spec(msgspec.Struct, metaclass=_Frozen):
             return msgspec.convert(dict(config), cls, strict=True)
         except msgspec.ValidationError as error:
             raise SpecError(cls.__name__, str(error)) from None
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
 
 
 class Registry(Generic[T]):
@@ -77,13 +88,15 @@ class Registry(Generic[T]):
         self._loaded: dict[str, T] = {}
 
     def register(self, kind: str, plugin: T) -> T:
-        """Add a plugin for this process.
+        """Add a plugin for this process; a class defined anew (a notebook cell run twice) replaces itself.
 
         Raises:
             NameTakenError: the kind names another plugin already.
         """
-        if kind in self.builtin or self._loaded.setdefault(kind, plugin) is not plugin:
+        known = self._loaded.setdefault(kind, plugin)
+        if kind in self.builtin or (known is not plugin and _name(known) != _name(plugin)):
             raise NameTakenError(self.group, kind)
+        self._loaded[kind] = plugin
         return plugin
 
     def get(self, kind: str) -> T:
@@ -110,6 +123,11 @@ class Registry(Generic[T]):
         from importlib.metadata import entry_points
 
         return {e.name: e.value for e in entry_points(group=self.entry_points)}
+
+
+def _name(plugin: object) -> object:
+    name = getattr(plugin, "__qualname__", None)
+    return (getattr(plugin, "__module__", None), name) if name else id(plugin)
 
 
 def require(module: str, *, extra: str, what: str) -> ModuleType:

@@ -20,6 +20,8 @@ class Pump(Spec):
 def test_a_spec_travels_as_its_non_default_fields() -> None:
     assert Pump(3).config() == {"litres": 3}
     assert Pump.from_config({"litres": 3, "label": "x"}) == Pump(3, "x")
+    equal_but_not_identical = "".join(["ma", "in"])
+    assert Pump(3, equal_but_not_identical).config() == {"litres": 3}
 
 
 @pytest.mark.parametrize(
@@ -72,12 +74,16 @@ SAMPLES = [
     errors.CodecError("bad magic"),
     errors.KeyTypeError("FileConnector", "FileKey", 3),
     errors.MissingObjectError("a", "k", "host", "12:00"),
-    errors.ElsewhereError("shared memory", "a", "b"),
+    errors.ElsewhereError("shared memory", "host a", "host b", "use files"),
+    errors.PayloadError("str", "it is not a buffer of bytes"),
     errors.WaitTimeoutError("a key", 1.5),
     errors.SpecError("Pump", "no"),
     errors.UnknownKindError("pump", "x", ["y"]),
     errors.NameTakenError("store", "a"),
     errors.MissingExtraError("x", "torch", "torch"),
+    errors.DependencyError("task a-1", "ValueError: no"),
+    errors.RemoteError("SystemExit", "3"),
+    errors.VerificationError("cholesky", "0.1", "at most 1e-12"),
 ]
 
 

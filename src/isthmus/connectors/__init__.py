@@ -7,6 +7,7 @@ from typing import Any
 from isthmus.connectors.protocol import (
     Buffer,
     Connector,
+    HoldingConnector,
     ListableConnector,
     ObjectInfo,
     Payload,
@@ -19,6 +20,7 @@ from isthmus.spec import Registry
 __all__ = [
     "Buffer",
     "Connector",
+    "HoldingConnector",
     "ListableConnector",
     "ObjectInfo",
     "Payload",

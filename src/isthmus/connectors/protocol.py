@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Buffer",
     "Connector",
+    "HoldingConnector",
     "ListableConnector",
     "ObjectInfo",
     "Payload",
@@ -154,6 +155,27 @@ class RangeConnector(Protocol[K_contra]):
 
         Raises:
             ValueError: `offset` or `size` is negative.
+        """
+        ...
+
+
+@runtime_checkable
+class HoldingConnector(Protocol[K]):
+    """Lives in this process's memory, and so can keep objects as they are."""
+
+    def put_object(self, obj: Any, *, copy: bool = True) -> K | None:
+        """Keep an object without encoding it; None if it has to be encoded.
+
+        Args:
+            obj: any object.
+            copy: False promises that nobody will change the object, which makes any object fit.
+        """
+        ...
+
+    def get_object(self, key: K, default: Any = None) -> Any:
+        """Return the very object that was kept, `default` if the key's is no such object.
+
+        `get` returns such an object's encoding: ``isthmus.codec.serialize(obj)``.
         """
         ...
 

@@ -112,9 +112,8 @@ def _run_if_free(proxy: Any, attempt: _once.Attempt) -> None:
 
 
 def _quietly(call: Callable[..., Any], *args: Any) -> None:
-    with contextlib.suppress(
-        BaseException
-    ):  # told to everybody who waits; nobody looks at this thread
+    # Told to everybody who waits; nobody looks at this thread.
+    with contextlib.suppress(BaseException):
         call(*args)
 
 

@@ -12,7 +12,7 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from isthmus.proxy._answers import OWN, answer, answer_unresolved, is_own
 from isthmus.proxy._kin import kin, roots
@@ -262,6 +262,10 @@ def is_proxy(obj: object) -> bool:
     return issubclass(type(obj), Proxy)
 
 
+@overload
+def extract(obj: Proxy[T]) -> T: ...
+@overload
+def extract(obj: T) -> T: ...
 def extract(obj: Any) -> Any:
     """Return the bare target of a proxy, resolving it if need be; anything else as it is."""
     if not issubclass(type(obj), Proxy):

@@ -1,1 +1,71 @@
-"""Stores: Python objects over a connector, and proxies of them."""
+"""Stores: Python objects over a connector, and proxies of them.
+
+>>> from isthmus.store import Store
+>>> with Store() as store:
+...     proxy = store.proxy([1, 2, 3], evict=True)
+...     sum(proxy)
+6
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.store.config import StoreConfig
+from isthmus.store.factory import StoreFactory, factory_from_wire, proxy_from_wire
+from isthmus.store.metrics import Metrics, Operation, StoreMetrics
+from isthmus.store.names import get_store, register_store, unregister_store
+from isthmus.store.store import Store
+
+__all__ = [
+    "Metrics",
+    "Operation",
+    "Store",
+    "StoreConfig",
+    "StoreFactory",
+    "StoreMetrics",
+    "factory_from_wire",
+    "get_key",
+    "get_or_create_store",
+    "get_store",
+    "proxy_from_wire",
+    "register_store",
+    "unregister_store",
+]
+
+
+def get_or_create_store(config: StoreConfig | dict[str, Any], *, register: bool = True) -> Store:
+    """Return this process's store of that name, or open one.
+
+    Args:
+        config: what ``Store.config()`` returned, or the same as a dictionary.
+        register: give a store that is opened here its name.
+
+    Raises:
+        SpecError: a field of `config` is unknown, missing, or of the wrong type.
+        NameTakenError: an open store has the name and another configuration.
+    """
+    if not isinstance(config, StoreConfig):
+        config = StoreConfig.from_config(config)
+    store = get_store(config.name)
+    if store is None:
+        return Store.from_config(config, register=register)
+    if (store.connector.kind, store.connector.config()) != (config.kind, config.options):
+        from isthmus.errors import NameTakenError
+
+        raise NameTakenError("store", config.name)
+    return store
+
+
+def get_key(proxy: Any) -> tuple[Any, ...]:
+    """Return the key of a store's proxy; does no I/O.
+
+    Raises:
+        TypeError: it is no proxy, or one that no store made.
+    """
+    from isthmus.proxy import get_factory, is_proxy
+
+    factory = get_factory(proxy) if is_proxy(proxy) else None
+    if not isinstance(factory, StoreFactory):
+        raise TypeError(f"get_key takes a proxy made by a store, not {type(proxy).__name__}")
+    return factory.key

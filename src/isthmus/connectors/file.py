@@ -1,0 +1,230 @@
+"""Objects as files of a folder, which may be on a file system that many hosts share.
+
+An object is written beside its place and then renamed, so it is seen whole or not at all. It is *not*
+synced: it survives every process, but may not survive a power cut within the kernel's write-back time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from isthmus.connectors.handle import ConnectorHandle
+from isthmus.connectors.mapping import map_private, read
+from isthmus.connectors.naming import (
+    fresh_name,
+    host_id,
+    is_name,
+    is_unfinished,
+    made_here,
+    owner,
+)
+from isthmus.connectors.payload import pieces, total
+from isthmus.connectors.polling import poll
+from isthmus.connectors.protocol import ObjectInfo
+from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
+from isthmus.errors import BrokenError, FullError, KeyTypeError
+from isthmus.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from isthmus.connectors.protocol import Buffer, Payload
+
+__all__ = ["FileConnector", "FileKey", "FileSpec"]
+
+_SUFFIX = ".obj"
+_MAP_BYTES = 1 << 18  # below, reading is cheaper than mapping and faulting the pages in
+_ABANDONED_SECONDS = 3600.0
+_HINT = "free some space, evict objects, or choose another folder"
+
+
+class FileSpec(Spec):
+    """Where a `FileConnector` keeps its objects."""
+
+    store_dir: str
+    """Folder, made if it does not exist; absolute once the connector is open."""
+    map_files: bool = True
+    """Map large objects instead of reading them."""
+
+
+class FileKey(NamedTuple):
+    """An object in a folder."""
+
+    name: str
+    """``host-pid-random``, in hex."""
+
+
+class FileConnector(ConnectorHandle[FileKey]):
+    """Objects as files: they outlive processes, and reach every host that mounts the folder.
+
+    Args:
+        store_dir: folder of the objects, made if it does not exist.
+        map_files: map large objects instead of reading them: no copy, and pages that nobody touches
+            are never read. A mapped object survives its eviction, except where *another host* evicts it
+            from a network file system: touching it then kills the process (SIGBUS). Say False there if
+            objects may be evicted while in use.
+
+    Raises:
+        BrokenError: the folder cannot be made.
+    """
+
+    kind = "file"
+    spec_type = FileSpec
+    key_type = FileKey
+
+    def __init__(self, store_dir: str | os.PathLike[str], map_files: bool = True) -> None:
+        self._folder = os.path.abspath(os.path.expanduser(os.fspath(store_dir)))
+        super().__init__(FileSpec(self._folder, map_files))
+        self._map_bytes = _MAP_BYTES if map_files else float("inf")
+        self._host = host_id()
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+        except OSError as error:
+            raise BrokenError(f"folder {self._folder!r}", error.strerror) from None
+
+    def put(self, obj: Payload) -> FileKey:
+        """Store an object in a file of its own."""
+        key = self.reserve()
+        self._write(key, obj).publish(self._path(key))
+        return key
+
+    def get(self, key: FileKey) -> Buffer | None:
+        """Return the object: read where it is small, a private writable mapping where it is large."""
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            return map_private(fd, size) if size >= self._map_bytes else read(fd, 0, size)
+        finally:
+            os.close(fd)
+
+    def get_range(self, key: FileKey, offset: int, size: int) -> Buffer | None:
+        """Read a part of the object."""
+        if offset < 0 or size < 0:
+            raise ValueError(f"offset and size must not be negative, got {offset} and {size}")
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            return read(fd, offset, min(size, max(0, os.fstat(fd).st_size - offset)))
+        finally:
+            os.close(fd)
+
+    def exists(self, key: FileKey) -> bool:
+        """Return whether an object lies under `key`."""
+        fd = self._open(key)
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
+
+    def evict(self, key: FileKey) -> None:
+        """Delete an object; no error if there is none."""
+        remove(self._path(key))
+
+    def reserve(self) -> FileKey:
+        """Return a fresh key under which nothing lies yet."""
+        self._check()
+        return FileKey(fresh_name(self._host))
+
+    def put_at(self, key: FileKey, obj: Payload) -> bool:
+        """Store an object under a reserved key if none lies there (a hard link decides)."""
+        path = self._path(key)
+        return self._write(key, obj).publish_if_absent(path)
+
+    def wait(self, key: FileKey, timeout: float | None = None) -> bool:
+        """Block until an object lies under `key`, looking every 0.5 to 5 ms."""
+        return poll(lambda: self.exists(key), timeout)
+
+    def list(self) -> Iterator[ObjectInfo]:
+        """Yield every object in the folder."""
+        self._check()
+        for name in self._names():
+            if (info := self.stat(FileKey(name))) is not None:
+                yield info
+
+    def stat(self, key: FileKey) -> ObjectInfo | None:
+        """Return what is known of one object."""
+        try:
+            found = os.stat(self._path(key))
+        except FileNotFoundError:
+            return None
+        return ObjectInfo(key, found.st_size, found.st_mtime, owner(key.name, self._host))
+
+    def clear(self) -> int:
+        """Delete every object in the folder, and no other file."""
+        self._check()
+        return sum(remove(self._path(FileKey(name))) for name in list(self._names()))
+
+    def sweep(self) -> int:
+        """Delete what killed writers left unfinished; return the bytes freed.
+
+        A lock tells whether a writer of this host lives. Another host's writer counts as dead when its
+        file has not grown for an hour, by the file server's own clock.
+        """
+        self._check()
+        freed = 0
+        now: float | None = None
+        for name in filter(is_unfinished, os.listdir(self._folder)):
+            path = os.path.join(self._folder, name)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                continue  # finished meanwhile, or another user's
+            try:
+                free = try_lock(fd)
+                if free is None or (free and not made_here(name, self._host)):
+                    now = self._server_time() if now is None else now
+                    free = now - os.fstat(fd).st_mtime > _ABANDONED_SECONDS
+                # Not two sweepers, and not a file that was published before we had its lock.
+                if free and os.fstat(fd).st_nlink == 1 and remove(path):
+                    freed += os.fstat(fd).st_size
+                elif free and os.fstat(fd).st_nlink == 2:
+                    remove(path)  # linked to its place by a writer killed just then
+            finally:
+                os.close(fd)
+        return freed
+
+    def _write(self, key: FileKey, obj: Payload) -> Unfinished:
+        flat = pieces(obj)
+        try:
+            unfinished = Unfinished(self._folder, key.name)
+            unfinished.write(flat)
+        except OSError as error:
+            if full(error):
+                raise FullError(f"folder {self._folder!r}", total(flat), _HINT) from None
+            raise BrokenError(f"folder {self._folder!r}", error.strerror) from error
+        return unfinished
+
+    def _open(self, key: FileKey) -> int | None:
+        # Not stat: opening is what makes a network file system ask its server again.
+        try:
+            return os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BrokenError(f"folder {self._folder!r}", error.strerror) from error
+
+    def _path(self, key: FileKey) -> str:
+        self._check(key)
+        if not is_name(key.name):
+            raise KeyTypeError(type(self).__name__, "FileKey from put() or reserve()", key)
+        return f"{self._folder}/{key.name}{_SUFFIX}"
+
+    def _names(self) -> Iterator[str]:
+        for file in os.listdir(self._folder):
+            if file.endswith(_SUFFIX) and is_name(name := file.removesuffix(_SUFFIX)):
+                yield name
+
+    def _server_time(self) -> float:
+        probe = Unfinished(self._folder, fresh_name(self._host))
+        try:
+            os.pwrite(probe.fd, b"?", 0)
+            return os.fstat(probe.fd).st_mtime
+        except OSError:
+            return time.time()
+        finally:
+            probe.discard()

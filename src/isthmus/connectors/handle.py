@@ -1,0 +1,102 @@
+"""What every connector's handle does the same way: checks, closing, configuration, batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from isthmus.errors import ClosedError, KeyTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from isthmus.connectors.protocol import Buffer, Payload
+    from isthmus.spec import Spec
+
+__all__ = ["ConnectorHandle"]
+
+K = TypeVar("K", bound=tuple[Any, ...])
+
+
+class ConnectorHandle(Generic[K]):
+    """The channel-independent part of a connector; a subclass adds ``put get exists evict``.
+
+    A subclass sets `kind`, `spec_type` and `key_type`, takes the spec's fields as its constructor's
+    arguments, hands the spec to this constructor, and calls `_check` first in each operation.
+    """
+
+    kind: ClassVar[str]
+    spec_type: ClassVar[type[Spec]]
+    key_type: ClassVar[type[tuple[Any, ...]]]
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._closed = False
+
+    def put(self, obj: Payload) -> K:
+        """Store an object."""
+        raise NotImplementedError
+
+    def get(self, key: K) -> Buffer | None:
+        """Return the object's bytes, or None."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> Spec:
+        """What another process needs to open the same channel."""
+        return self._spec
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain builtins."""
+        return self._spec.config()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Open a connector from what `config` returned."""
+        spec = cls.spec_type.from_config(config)
+        return cls(**{field: getattr(spec, field) for field in spec.__struct_fields__})
+
+    def put_batch(self, objs: Sequence[Payload]) -> list[K]:
+        """Store several objects, one after the other."""
+        return [self.put(obj) for obj in objs]
+
+    def get_batch(self, keys: Sequence[K]) -> list[Buffer | None]:
+        """Return the objects under several keys, one after the other."""
+        return [self.get(key) for key in keys]
+
+    def close(self) -> None:
+        """Release handles; idempotent; deletes no data."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        return f"{type(self).__name__}({fields})"
+
+    def _release(self) -> None:
+        """Give handles back; called once."""
+
+    def _check(self, key: object = None) -> None:
+        """Refuse a closed handle and another connector's key.
+
+        Raises:
+            ClosedError: `close` was called.
+            KeyTypeError: `key` is given and is not a `key_type`.
+        """
+        if self._closed:
+            raise ClosedError(repr(self))
+        if key is not None and type(key) is not self.key_type:
+            raise KeyTypeError(type(self).__name__, self.key_type.__name__, key)

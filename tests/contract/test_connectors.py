@@ -1,0 +1,50 @@
+"""The shipped suite against the connectors that come with isthmus."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from isthmus.connectors.file import FileConnector
+from isthmus.connectors.memory import MemoryConnector
+from isthmus.connectors.shm import SharedMemoryConnector
+from isthmus.testing.connector_contract import ConnectorContract
+
+
+class TestMemory(ConnectorContract):
+    crosses_processes = False
+
+    @pytest.fixture
+    def connector(self) -> Iterator[MemoryConnector]:
+        with MemoryConnector(uuid.uuid4().hex) as connector:
+            yield connector
+
+
+class TestFile(ConnectorContract):
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[FileConnector]:
+        with FileConnector(tmp_path / "objects") as connector:
+            yield connector
+
+
+class TestSharedMemory(ConnectorContract):
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[SharedMemoryConnector]:
+        name = f"test-{uuid.uuid4().hex}"
+        with SharedMemoryConnector(name, spill_dir=tmp_path) as connector:
+            yield connector
+            connector.clear()
+
+
+class TestSharedMemoryThatIsFull(ConnectorContract):
+    """Every object spills."""
+
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[SharedMemoryConnector]:
+        name = f"test-{uuid.uuid4().hex}"
+        with SharedMemoryConnector(name, max_bytes=0, spill_dir=tmp_path) as connector:
+            yield connector
+            connector.clear()

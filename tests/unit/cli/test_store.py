@@ -1,0 +1,141 @@
+"""`isthmus store ls` and `gc`, over files; the producers are real processes that have ended, or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isthmus.cli import main
+from isthmus.connectors.file import FileConnector
+
+PRODUCE = """
+import sys
+from isthmus.connectors.file import FileConnector
+connector = FileConnector(sys.argv[1])
+for size in map(int, sys.argv[2:]):
+    connector.put(bytes(size))
+"""
+
+KILLED = """
+import os, signal, sys
+from isthmus.connectors.file import FileConnector
+connector = FileConnector(sys.argv[1])
+class Killer(bytes):
+    pass
+from isthmus.connectors.unfinished import Unfinished
+from isthmus.connectors.naming import fresh_name, host_id
+unfinished = Unfinished(sys.argv[1], fresh_name(host_id()))
+os.write(unfinished.fd, bytes(1000))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def produce(folder: Path, *sizes: int) -> None:
+    subprocess.run([sys.executable, "-c", PRODUCE, str(folder), *map(str, sizes)], check=True)
+
+
+def store(*arguments: str, folder: Path) -> int:
+    return main(["store", *arguments, "--kind", "file", "--option", f"store_dir={folder}"])
+
+
+def listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    assert store("ls", "--json", "--objects", folder=folder) == 0
+    [entry] = json.loads(capsys.readouterr().out)
+    assert isinstance(entry, dict)
+    return entry
+
+
+def test_ls_tells_objects_bytes_owners_and_ages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    produce(tmp_path, 1000, 2000)
+    with FileConnector(tmp_path) as mine:
+        mine.put(bytes(500))
+    entry = listed(tmp_path, capsys)
+    assert (entry["kind"], entry["objects"], entry["bytes"]) == ("file", 3, 3500)
+    assert entry["bytes_of_the_dead"] == 3000
+    contents = entry["contents"]
+    assert isinstance(contents, list)
+    assert {o["alive"] for o in contents if o["owner"].endswith(f":{os.getpid()}")} == {True}
+    assert sorted(o["bytes"] for o in contents if o["alive"] is False) == [1000, 2000]
+    assert all(0 <= o["age_seconds"] < 100 for o in contents)
+    assert store("ls", folder=tmp_path) == 0
+    assert "3.50 kB" in capsys.readouterr().out
+    assert store("ls", "--objects", folder=tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("ended") == 2
+    assert "runs" in shown
+
+
+def test_ls_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert store("ls", "--objects", folder=tmp_path) == 0
+    assert capsys.readouterr().out == "nothing is stored\n"
+
+
+def test_gc_takes_debris_and_leaves_objects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    produce(tmp_path, 1000)
+    died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)])
+    assert died.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    assert store("gc", folder=tmp_path) == 0
+    assert "freed 1.00 kB of unfinished writes" in capsys.readouterr().out
+    assert listed(tmp_path, capsys)["bytes"] == 1000
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_gc_of_the_dead_asks_nothing_and_spares_the_living(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    produce(tmp_path, 1000, 2000)
+    with FileConnector(tmp_path) as mine:
+        mine.put(bytes(500))
+    assert store("gc", "--dead", "--dry-run", folder=tmp_path) == 0
+    assert "would free 2 objects of ended producers, 3.00 kB" in capsys.readouterr().out
+    assert listed(tmp_path, capsys)["objects"] == 3
+    assert store("gc", "--dead", "--older-than", "2h", "--json", folder=tmp_path) == 0
+    assert json.loads(capsys.readouterr().out)["spaces"][0]["objects"] == 0
+    assert store("gc", "--dead", "--json", folder=tmp_path) == 0
+    [freed] = json.loads(capsys.readouterr().out)["spaces"]
+    assert (freed["objects"], freed["object_bytes"]) == (2, 3000)
+    assert listed(tmp_path, capsys)["bytes"] == 500
+
+
+def test_older_than_counts_from_when_it_was_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    produce(tmp_path, 1000, 2000)
+    old = next(p for p in tmp_path.iterdir() if p.stat().st_size == 2000)
+    os.utime(old, (old.stat().st_atime, old.stat().st_mtime - 7201))
+    assert store("gc", "--dead", "--older-than", "2h", folder=tmp_path) == 0
+    assert "1 objects of ended producers, 2.00 kB" in capsys.readouterr().out
+    assert listed(tmp_path, capsys)["bytes"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "ls|gc"),
+        (["ls", "--kind", "flie"], "did you mean 'file'"),
+        (["ls", "--kind", "file"], "store_dir"),
+        (["ls", "--kind", "file", "--option", "store_dir"], "NAME=VALUE"),
+        (["ls", "--kind", "file", "--option", "store_dir=/no/such/place"], "/no/such/place"),
+        (["ls", "--kind", "file", "--option", "store_dir=/tmp", "--option", "x=1"], "x"),
+        (["gc", "--older-than", "soon"], "no duration"),
+        (["gc", "--kind", "memory", "--older-than", "2h"], "--dead"),
+    ],
+)
+def test_wrong_requests_say_what_to_do(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
