@@ -31,10 +31,10 @@ def _reduce(self: Any, protocol: int = 2) -> Any:
     factory = _get(self, "_isthmus_factory")
     about = _get(self, "_isthmus_about")
     compact = getattr(type(factory), "__proxy_reduce__", None)
-    cls = public(type(self))
-    if compact is not None and cls.__module__ == "isthmus.proxy":
+    kind: Any = type(self)
+    if compact is not None and kind.__module__ == "isthmus.proxy":  # not of a user's subclass
         return compact(factory, about)
-    return cls, ((factory,) if about is None else (factory, about))
+    return public(kind), ((factory,) if about is None else (factory, about))
 
 
 def _copy(self: Any) -> Any:
