@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import pickle
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from isthmus.codec.reducers import dispatch_table
+from isthmus.codec.reducers import dispatch_table, spread
 from isthmus.errors import CodecError, IsthmusError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isthmus.codec.frame import Buffer
 
 __all__ = ["dumps", "loads"]
 
@@ -31,8 +36,8 @@ class Pieces:
         self.write = self.pieces.append
 
 
-def dumps(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
-    """Return the pickle of an object, in pieces, and its out-of-band buffers in order.
+def dumps(obj: Any) -> tuple[list[bytes], list[Sequence[Buffer]]]:
+    """Return the pickle of an object, in pieces, and its out-of-band buffers, each in pieces too.
 
     Raises:
         CodecError: something in the object can be pickled neither by reference nor by value.
@@ -49,7 +54,7 @@ def dumps(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
         return _dumps_by_value(obj)
     if _names_main(sink.pieces):
         return _dumps_by_value(obj)
-    return sink.pieces, buffers
+    return sink.pieces, spread(buffers)
 
 
 def loads(metadata: memoryview, buffers: list[memoryview]) -> Any:
@@ -84,7 +89,7 @@ def _names_main(pieces: list[bytes]) -> bool:
     return False
 
 
-def _dumps_by_value(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
+def _dumps_by_value(obj: Any) -> tuple[list[bytes], list[Sequence[Buffer]]]:
     from isthmus.codec.by_value import by_value_pickler
 
     sink = Pieces()
@@ -97,4 +102,4 @@ def _dumps_by_value(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
         from isthmus.codec.blame import blame
 
         raise CodecError(*blame(obj, e)) from e
-    return sink.pieces, buffers
+    return sink.pieces, spread(buffers)

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import ModuleType
+
+    from isthmus.codec.frame import Buffer
 
     Reducer: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["dispatch_table"]
+__all__ = ["Gathered", "dispatch_table", "load_view", "reduce_view", "spread"]
 
 _MODULES = {
     "numpy": "isthmus.codec.arrays",
@@ -53,6 +55,26 @@ def dispatch_table() -> dict[type, Reducer]:
         _users = dict(copyreg.dispatch_table)
         _merged = {memoryview: reduce_view, **_ours, **_users}
     return _merged
+
+
+class Gathered(bytearray):
+    """Stands for one buffer whose bytes lie in several places, until a frame puts them in a row.
+
+    Pickle knows only buffers in one piece; it is handed this empty one, and its pieces are written instead.
+    """
+
+    def __init__(self, pieces: list[Buffer]) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+
+def spread(buffers: list[PickleBuffer]) -> list[Sequence[Buffer]]:
+    """Return each out-of-band buffer as its pieces."""
+    out: list[Sequence[Buffer]] = []
+    for buffer in buffers:
+        raw = buffer.raw()
+        out.append(raw.obj.pieces if type(raw.obj) is Gathered else (raw,))
+    return out
 
 
 def _is_ready(module: ModuleType) -> bool:
