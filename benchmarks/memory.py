@@ -10,17 +10,20 @@ from typing import Any
 def peak_above(call: Callable[[], Any]) -> int:
     """Return by how many bytes the resident memory rose above its start while `call` ran.
 
-    Counts everything resident, mapped shared memory too; a call's result is kept until it is counted.
-    Memory that the allocator kept from before is not counted again, so warm up with something small.
+    Pages of shared memory and of mapped files are left out: they are what is stored, not what storing
+    takes. A call's result is kept until it is counted. Memory that the allocator kept from before is not
+    counted again.
     """
     gc.collect()
     with open("/proc/self/clear_refs", "w") as marks:
         marks.write("5")  # reset VmHWM (Linux, proc_pid_clear_refs(5))
     before = _status("VmRSS")
+    stored = _status("RssShmem") + _status("RssFile")
     result = call()
     peak = _status("VmHWM")
+    mapped = max(0, _status("RssShmem") + _status("RssFile") - stored)
     del result
-    return max(0, peak - before)
+    return max(0, peak - before - mapped)
 
 
 def _status(field: str) -> int:

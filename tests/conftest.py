@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
+from isthmus.connectors.shm.area import root
 from isthmus.testing.leaks import no_leaks
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "leaks_allowed(*parts): names that a library keeps")
+    # Shared memory of their own: tests neither see nor clean up what the user, or another run, has there.
+    os.environ["ISTHMUS_SHM_DIR"] = tempfile.mkdtemp(prefix="isthmus-tests-", dir=root())
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ.pop("ISTHMUS_SHM_DIR"), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ class _Frozen(msgspec.StructMeta):
     """Make every subclass frozen and strict without repeating it."""
 
     def __new__(mcls, name: str, bases: tuple[type, ...], ns: dict[str, Any], **kw: Any) -> Any:
-        kw = {"frozen": True, "forbid_unknown_fields": True, "omit_defaults": True, **kw}
+        kw = {"frozen": True, "forbid_unknown_fields": True, **kw}
         return super().__new__(mcls, name, bases, ns, **kw)
 
 
@@ -44,6 +44,11 @@ class Spec(msgspec.Struct, metaclass=_Frozen):
     def config(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain builtins (TOML, JSON)."""
         built: dict[str, Any] = msgspec.to_builtins(self)
+        for field in msgspec.structs.fields(self):
+            # Not msgspec's omit_defaults: that compares by identity, so a field that came off the wire
+            # would stay where the same field from the constructor goes.
+            if field.name in built and getattr(self, field.name) == _default(field):
+                del built[field.name]
         return built
 
     @classmethod
@@ -57,6 +62,12 @@ class Spec(msgspec.Struct, metaclass=_Frozen):
             return msgspec.convert(dict(config), cls, strict=True)
         except msgspec.ValidationError as error:
             raise SpecError(cls.__name__, str(error)) from None
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
 
 
 class Registry(Generic[T]):

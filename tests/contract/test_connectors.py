@@ -10,6 +10,7 @@ import pytest
 
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
+from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.testing.connector_contract import ConnectorContract
 
 
@@ -27,3 +28,23 @@ class TestFile(ConnectorContract):
     def connector(self, tmp_path: Path) -> Iterator[FileConnector]:
         with FileConnector(tmp_path / "objects") as connector:
             yield connector
+
+
+class TestSharedMemory(ConnectorContract):
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[SharedMemoryConnector]:
+        name = f"test-{uuid.uuid4().hex}"
+        with SharedMemoryConnector(name, spill_dir=tmp_path) as connector:
+            yield connector
+            connector.clear()
+
+
+class TestSharedMemoryThatIsFull(ConnectorContract):
+    """Every object spills."""
+
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[SharedMemoryConnector]:
+        name = f"test-{uuid.uuid4().hex}"
+        with SharedMemoryConnector(name, max_bytes=0, spill_dir=tmp_path) as connector:
+            yield connector
+            connector.clear()

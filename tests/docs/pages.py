@@ -103,7 +103,7 @@ def script(page: str, available: frozenset[str] = frozenset()) -> str | None:
         first = block.line - 1
         if block.marker == "file":
             text = "\n".join(block.code) + "\n"
-            lines[first] = f"open({block.text!r}, 'w').write({text!r})"
+            lines[first] = f"import pathlib; pathlib.Path({block.text!r}).write_text({text!r})"
         elif block.language in PYTHON:
             lines[first : first + len(block.code)] = block.code
         elif block.language in SHELL:

@@ -65,6 +65,18 @@ def test_every_block_names_its_language(page: str) -> None:
     assert not nameless, f"{page}: blocks without a language (use `text`) at lines {nameless}"
 
 
+def test_every_guide_is_in_the_navigation_and_every_note_in_the_index() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    index = (ROOT / "docs" / "design" / "index.md").read_text()
+    for page in pages():
+        if page.parent.name in ("guide", "reference"):
+            assert f": {page.parent.name}/{page.name}" in navigation, (
+                f"{page.name} is not in mkdocs.yml"
+            )
+        elif page.parent.name == "design" and page.name != "index.md":
+            assert f"]({page.name})" in index, f"{page.name} is not in docs/design/index.md"
+
+
 EXAMPLE = textwrap.dedent("""\
     # Title
 

@@ -20,6 +20,8 @@ class Pump(Spec):
 def test_a_spec_travels_as_its_non_default_fields() -> None:
     assert Pump(3).config() == {"litres": 3}
     assert Pump.from_config({"litres": 3, "label": "x"}) == Pump(3, "x")
+    equal_but_not_identical = "".join(["ma", "in"])
+    assert Pump(3, equal_but_not_identical).config() == {"litres": 3}
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ synced: it survives every process, but may not survive a power cut within the ke
 
 from __future__ import annotations
 
-import errno
-import mmap
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from isthmus.connectors.handle import ConnectorHandle
+from isthmus.connectors.mapping import map_private, read
 from isthmus.connectors.naming import (
     fresh_name,
     host_id,
@@ -98,14 +97,7 @@ class FileConnector(ConnectorHandle[FileKey]):
             return None
         try:
             size = os.fstat(fd).st_size
-            if size >= self._map_bytes:
-                try:
-                    return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
-                except OSError as error:
-                    # A file system without mappings, or no descriptor left for one: read it.
-                    if error.errno not in (errno.ENODEV, errno.EMFILE, errno.ENFILE):
-                        raise
-            return _read(fd, 0, size)
+            return map_private(fd, size) if size >= self._map_bytes else read(fd, 0, size)
         finally:
             os.close(fd)
 
@@ -117,7 +109,7 @@ class FileConnector(ConnectorHandle[FileKey]):
         if fd is None:
             return None
         try:
-            return _read(fd, offset, min(size, max(0, os.fstat(fd).st_size - offset)))
+            return read(fd, offset, min(size, max(0, os.fstat(fd).st_size - offset)))
         finally:
             os.close(fd)
 
@@ -236,20 +228,3 @@ class FileConnector(ConnectorHandle[FileKey]):
             return time.time()
         finally:
             probe.discard()
-
-
-def _read(fd: int, offset: int, size: int) -> bytes | bytearray:
-    whole = os.pread(fd, size, offset)
-    if len(whole) == size:
-        return whole
-    # Linux reads at most 2 GiB a call.
-    data = bytearray(size)
-    view = memoryview(data)
-    view[: len(whole)] = whole
-    done = len(whole)
-    while done < size:
-        got = os.preadv(fd, [view[done:]], offset + done)
-        if got == 0:
-            raise BrokenError("file", f"ends after {done} of {size} bytes")
-        done += got
-    return data

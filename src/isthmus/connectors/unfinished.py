@@ -95,6 +95,7 @@ class Unfinished:
 
     def publish(self, path: str) -> None:
         """Give the file its final name, for all to see."""
+        self.open_to_readers()
         try:
             os.rename(self.path, path)
         except FileNotFoundError:
@@ -106,6 +107,7 @@ class Unfinished:
 
     def publish_if_absent(self, path: str) -> bool:
         """Give the file its final name unless that exists; False, and no file, if it does."""
+        self.open_to_readers()
         try:
             os.link(self.path, path)
             won = True
@@ -115,6 +117,11 @@ class Unfinished:
         finally:
             self.discard()
         return won
+
+    def open_to_readers(self) -> None:
+        """Let readers pin the file, with shared locks, from the moment that it has its name."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(self.fd, fcntl.LOCK_SH)
 
     def discard(self) -> None:
         """Remove the file under its unfinished name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 from typing import NamedTuple
 
 from isthmus.proxy._shape import shape_of
@@ -34,6 +35,13 @@ class TargetClass(NamedTuple):
         return cls(kind.__module__, kind.__qualname__, shape_of(kind))
 
 
+# Classes that say they are of builtins and are not found there: functions, generators, modules, None.
+_HIDDEN = {
+    kind.__qualname__: kind
+    for kind in vars(types).values()
+    if isinstance(kind, type) and kind.__module__ == "builtins"
+}
+
 # Modules that are not there. Frameworks ask for an object's class at every turn, and a failing import
 # is slow; once imported by somebody a module is found in sys.modules without a look here.
 _absent: set[str] = set()
@@ -50,6 +58,8 @@ def load_class(about: TargetClass) -> type | None:
         except Exception:  # whatever a foreign module raises on import: the class is not to be had
             _absent.add(about.module)
             return None
+    if about.module == "builtins" and about.qualname in _HIDDEN:
+        return _HIDDEN[about.qualname]
     found: object = module
     for name in about.qualname.split("."):
         found = getattr(found, name, None)

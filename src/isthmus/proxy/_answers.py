@@ -68,7 +68,7 @@ _PROBES = (
 _DISPLAY = ("_repr_", "_ipython_")
 _SHOWN = ("_repr_html_", "_repr_mimebundle_")
 # Objects of these keep dunder names of their own in their namespace, where the class says nothing of them.
-_NAMESPACES = ("module", "type", "function", "partial")
+_NAMESPACES = ("module", "type", "function", "method", "builtin_function_or_method", "partial")
 
 
 def is_own(proxy: Any, name: str) -> bool:
@@ -124,21 +124,17 @@ def answer_unresolved(proxy: Any, name: str) -> Any:
                 raise _missing(proxy, name)
         elif name == "__class__":
             return cls
-        else:
+        elif name.startswith(_PROBES) or not _keeps_names(cls):
             value = _in_class(cls, name)
             if isinstance(value, str):
                 return value  # __module__, __doc__
-            if value is _absent and (
-                name.startswith(_PROBES)
-                or not (hasattr(cls, "__getattr__") or issubclass_by_name(cls, _NAMESPACES))
-            ):
+            if value is _absent and not hasattr(cls, "__getattr__"):
                 raise _missing(proxy, name)
     return getattr(resolve(proxy), name)
 
 
-def issubclass_by_name(cls: type, names: tuple[str, ...]) -> bool:
-    """Return whether a base has one of these names; no import of what it would come from."""
-    return any(base.__name__ in names for base in cls.__mro__)
+def _keeps_names(cls: type) -> bool:
+    return any(base.__name__ in _NAMESPACES for base in cls.__mro__)
 
 
 def _class_of(proxy: Any) -> type | None:

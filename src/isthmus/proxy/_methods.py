@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import copy as copying
 import html
+import math
+import operator
+import os
 from collections.abc import Callable
-from types import GenericAlias
+from types import GenericAlias, MethodType
 from typing import Any
 
 from isthmus.proxy._about import load_class
 from isthmus.proxy._kin import is_proxy, public
 from isthmus.proxy._once import describe, resolve, settle
 
-__all__ = ["METHODS", "unwrap"]
+__all__ = ["METHODS", "unwrap", "without_method"]
 
 _get = object.__getattribute__
 
@@ -74,6 +77,10 @@ def _sizeof(self: Any) -> int:
     return object.__sizeof__(self)
 
 
+def _repr(self: Any) -> str:
+    return repr(_get(self, "_isthmus_target")) if _is_resolved(self) else describe(self)
+
+
 def _repr_html(self: Any) -> str:
     return f"<code>{html.escape(repr(self))}</code>"
 
@@ -98,6 +105,23 @@ def _instancecheck(self: Any, instance: object) -> bool:
 
 def _subclasscheck(self: Any, subclass: type) -> bool:
     return issubclass(unwrap(subclass), resolve(self))
+
+
+class _OfInstances:
+    """A method that a proxy has and its class has not.
+
+    ``ABCMeta`` calls ``cls.__subclasscheck__``, and would find the one for proxies of classes before its
+    own if a user's subclass of Proxy is abstract.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return getattr(type(owner), self._name).__get__(owner)
+        return MethodType(self._function, instance)
 
 
 def unwrap(value: Any) -> Any:
@@ -128,31 +152,47 @@ def _torch_function(
     return function(*unwrap(tuple(args)), **unwrap(options or {}))
 
 
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "__reversed__": reversed,
+    "__complex__": complex,
+    "__round__": round,
+    "__trunc__": math.trunc,
+    "__floor__": math.floor,
+    "__ceil__": math.ceil,
+    "__bytes__": bytes,
+    "__fspath__": os.fspath,
+    "__length_hint__": operator.length_hint,
+}
+
+
+def without_method(target: Any, name: str, *args: Any) -> Any:
+    """Do for a target what its special method would, which its class has not.
+
+    Only a proxy of an unknown target comes here: it has every method, and Python has other ways to do
+    some of the operations (``complex(7)`` without ``int.__complex__``).
+    """
+    operation = _OPERATIONS.get(name)
+    if operation is None:
+        raise TypeError(f"{type(target).__name__!r} object has no {name}")
+    return operation(target, *args)
+
+
 METHODS: dict[str, Any] = {
     "__reduce__": _reduce,
     "__reduce_ex__": _reduce,
     "__copy__": _copy,
     "__deepcopy__": _deepcopy,
+    "__repr__": _repr,
     "__dir__": _dir,
     "__sizeof__": _sizeof,
     "__dask_tokenize__": _dask_tokenize,
     "__mro_entries__": _mro_entries,
-    "__instancecheck__": _instancecheck,
-    "__subclasscheck__": _subclasscheck,
+    "__instancecheck__": _OfInstances("__instancecheck__", _instancecheck),
+    "__subclasscheck__": _OfInstances("__subclasscheck__", _subclasscheck),
     "__class_getitem__": classmethod(GenericAlias),
     "__array_ufunc__": _array_ufunc,
     "__array_function__": _array_function,
     "__torch_function__": classmethod(_torch_function),
     "_repr_html_": _repr_html,
     "_repr_mimebundle_": _repr_mimebundle,
-    "__repr__": None,  # set below
 }
-
-
-def _repr(self: Any) -> str:
-    if _is_resolved(self):
-        return repr(_get(self, "_isthmus_target"))
-    return describe(self)
-
-
-METHODS["__repr__"] = _repr

@@ -46,6 +46,7 @@ static struct {
     PyObject *describe;           /* _once.describe */
     PyObject *answer;             /* _answers.answer */
     PyObject *answer_unresolved;  /* _answers.answer_unresolved */
+    PyObject *without_method;     /* _methods.without_method */
     PyObject *own_names;          /* _answers.OWN */
     PyObject *implicit_names;     /* _answers.IMPLICIT */
     PyObject *shape_name;         /* "_isthmus_shape" */
@@ -53,12 +54,16 @@ static struct {
     PyObject *call_name;          /* "__call__" */
 } state;
 
+static void proxy_dealloc(PyObject *self);
+
 static inline int
 is_proxy(PyObject *object)
 {
-    /* Kin are heap types; the flag spares the walk for int, str, ndarray and most other operands. */
-    return PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_HEAPTYPE) &&
-           PyObject_TypeCheck(object, state.root);
+    /* Kin of Proxy itself have its deallocator and only they; kin of a user's subclass are heap types
+     * below it. The flag spares int, str, ndarray and most other operands the walk along the bases. */
+    return Py_TYPE(object)->tp_dealloc == proxy_dealloc ||
+           (PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_HEAPTYPE) &&
+            PyObject_TypeCheck(object, state.root));
 }
 
 static PyObject *
@@ -264,7 +269,6 @@ BINARY(proxy_rshift, PyNumber_Rshift)
 BINARY(proxy_and, PyNumber_And)
 BINARY(proxy_xor, PyNumber_Xor)
 BINARY(proxy_or, PyNumber_Or)
-BINARY(proxy_getitem, PyObject_GetItem)
 
 INPLACE(proxy_iadd, PyNumber_InPlaceAdd)
 INPLACE(proxy_isubtract, PyNumber_InPlaceSubtract)
@@ -341,6 +345,20 @@ proxy_length(PyObject *self)
 {
     PyObject *target = target_of(self);
     return target == NULL ? -1 : PyObject_Size(target);
+}
+
+static PyObject *
+proxy_getitem(PyObject *self, PyObject *key)
+{
+    PyObject *target = target_of(self);
+    if (target == NULL || (key = bare(key)) == NULL) {
+        return NULL;
+    }
+    PyMappingMethods *methods = Py_TYPE(target)->tp_as_mapping;
+    if (methods != NULL && methods->mp_subscript != NULL) {
+        return methods->mp_subscript(target, key); /* a call less: 10 % of `p[0]` */
+    }
+    return PyObject_GetItem(target, key);
 }
 
 static int
@@ -479,17 +497,40 @@ proxy_format(PyObject *self, PyObject *spec)
 }
 
 /* Special methods that have no slot: the interpreter finds a method of this name on the type. */
+static PyObject *
+call_method(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *target = target_of(self);
+    if (target == NULL) {
+        return NULL;
+    }
+    PyObject *method = PyObject_GetAttrString(target, name), *result = NULL;
+    if (method != NULL) {
+        result = PyObject_Vectorcall(method, args, (size_t)nargs, NULL);
+        Py_DECREF(method);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        /* A proxy of an unknown target has every method; Python may have another way. */
+        PyErr_Clear();
+        PyObject *first = Py_BuildValue("(Os)", target, name), *rest = NULL, *all = NULL;
+        if (first != NULL && (rest = PyTuple_New(nargs)) != NULL) {
+            for (Py_ssize_t i = 0; i < nargs; i++) {
+                PyTuple_SET_ITEM(rest, i, Py_NewRef(args[i]));
+            }
+            all = PySequence_Concat(first, rest);
+        }
+        result = all == NULL ? NULL : PyObject_CallObject(state.without_method, all);
+        Py_XDECREF(first);
+        Py_XDECREF(rest);
+        Py_XDECREF(all);
+    }
+    return result;
+}
+
 #define METHOD(name)                                                                      \
     static PyObject *method##name(PyObject *self, PyObject *const *args, Py_ssize_t nargs) \
     {                                                                                     \
-        PyObject *target = target_of(self);                                               \
-        PyObject *method = target == NULL ? NULL : PyObject_GetAttrString(target, #name); \
-        if (method == NULL) {                                                             \
-            return NULL;                                                                  \
-        }                                                                                 \
-        PyObject *result = PyObject_Vectorcall(method, args, (size_t)nargs, NULL);        \
-        Py_DECREF(method);                                                                \
-        return result;                                                                    \
+        return call_method(self, #name, args, nargs);                                     \
     }
 
 METHOD(__reversed__)
@@ -1076,6 +1117,7 @@ module_exec(PyObject *module)
         NEED(describe, attribute_of("isthmus.proxy._once", "describe"))
         NEED(answer, attribute_of("isthmus.proxy._answers", "answer"))
         NEED(answer_unresolved, attribute_of("isthmus.proxy._answers", "answer_unresolved"))
+        NEED(without_method, attribute_of("isthmus.proxy._methods", "without_method"))
         NEED(own_names, attribute_of("isthmus.proxy._answers", "OWN"))
         NEED(implicit_names, attribute_of("isthmus.proxy._answers", "IMPLICIT"))
         NEED(known_kin, PyDict_New())

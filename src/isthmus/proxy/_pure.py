@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from isthmus.proxy._about import TargetClass
 from isthmus.proxy._answers import OWN, answer, answer_unresolved, is_own
 from isthmus.proxy._kin import kin, roots
-from isthmus.proxy._methods import METHODS
+from isthmus.proxy._methods import METHODS, without_method
 from isthmus.proxy._once import resolve as _resolve
 from isthmus.proxy._shape import FULL, UNKNOWN, bit
 
@@ -79,19 +80,21 @@ _SHAPED = {
     "__floor__": "(self): math.floor(target)",
     "__ceil__": "(self): math.ceil(target)",
     "__bytes__": "(self): bytes(target)",
-    "__fspath__": "(self): target.__fspath__()",
-    "__enter__": "(self): target.__enter__()",
-    "__exit__": "(self, *exc): target.__exit__(*exc)",
-    "__aenter__": "(self): target.__aenter__()",
-    "__aexit__": "(self, *exc): target.__aexit__(*exc)",
-    "__await__": "(self): target.__await__()",
+    "__fspath__": "(self): os.fspath(target)",
+    "__enter__": "(self): method(target, '__enter__')()",
+    "__exit__": "(self, *exc): method(target, '__exit__')(*exc)",
+    "__aenter__": "(self): method(target, '__aenter__')()",
+    "__aexit__": "(self, *exc): method(target, '__aexit__')(*exc)",
+    "__await__": "(self): method(target, '__await__')()",
     "__aiter__": "(self): aiter(target)",
     "__anext__": "(self): anext(target)",
-    "__length_hint__": "(self): target.__length_hint__()",
+    "__length_hint__": "(self): operator.length_hint(target)",
     "__get__": "(self, instance, owner=None): target.__get__(instance, owner)",
     "__set__": "(self, instance, value): target.__set__(instance, value)",
     "__delete__": "(self, instance): target.__delete__(instance)",
 }
+
+_BY_ITEMS = ["__iter__", "__contains__", "__reversed__"]  # what Python does by __getitem__ if it must
 
 _BODY = """
 def {name}{parameters}:
@@ -115,9 +118,16 @@ def _methods(table: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
         "bare": extract,
         "operator": operator,
         "math": math,
+        "os": os,
+        "method": _method,
     }
     exec(compile(source, f"<forwarding methods of {__name__}>", "exec"), namespace)
     return {name: namespace[name] for name in table}
+
+
+def _method(target: Any, name: str) -> Any:
+    # `with x` of an object that cannot is a TypeError, where x.__enter__ is an AttributeError.
+    return getattr(target, name, None) or without_method(target, name)
 
 
 def _forwarded() -> dict[str, Any]:
@@ -132,12 +142,9 @@ def _forwarded() -> dict[str, Any]:
             f"result = target; result {sign}= bare(other); return self if result is target else result",
         )
     for name, sign in _COMPARISONS.items():
-        table[f"__{name}__"] = ("(self, other)", f"return target {sign} other")
+        table[f"__{name}__"] = ("(self, other)", f"return target {sign} bare(other)")
     table["__pow__"] = ("(self, other, *modulus)", "return pow(target, other, *map(bare, modulus))")
-    table["__rpow__"] = (
-        "(self, other, *modulus)",
-        "return pow(other, target, *map(bare, modulus))",
-    )
+    table["__rpow__"] = ("(self, other, *modulus)", "return pow(other, target, *map(bare, modulus))")
     table["__divmod__"] = ("(self, other)", "return divmod(target, other)")
     table["__rdivmod__"] = ("(self, other)", "return divmod(other, target)")
     table["__format__"] = ("(self, spec)", "return format(target, spec)")
@@ -173,7 +180,8 @@ class Proxy(Generic[T]):
             shape = about[2]
         else:
             raise TypeError(f"about is a TargetClass or None, not {about!r}")
-        self: Proxy[T] = object.__new__(kin(cls, shape))
+        kind = _known_kin.get(shape) if cls is Proxy else None
+        self: Proxy[T] = object.__new__(kind or kin(cls, shape))
         _set_factory(self, factory)
         _set_about(self, about)
         return self
@@ -210,10 +218,15 @@ class Proxy(Generic[T]):
         }
         if not shape & bit("__hash__"):
             namespace["__hash__"] = None
+        if not shape & bit("sequence item"):
+            # Or Python would iterate by __getitem__, which a class in C may have without being iterable.
+            refused = ["__reversed__"] if shape & bit("__iter__") else _BY_ITEMS
+            namespace.update((name, None) for name in refused if name not in namespace)
         if shape & bit("__dataclass_fields__"):
-            namespace[
-                "__dataclass_fields__"
-            ] = {}  # on the type for asdict, on the object for its use
+            namespace["__dataclass_fields__"] = {}  # on the type for asdict, on the object for its use
+        if sys.version_info < (3, 12) and shape & bit("__buffer__"):
+            # Python would make bytes of the items, of an array of floats not its bytes.
+            namespace.setdefault("__bytes__", _SHAPED_METHODS["__bytes__"])
         namespace.update(__module__=Proxy.__module__, __doc__=Proxy.__doc__, __slots__=())
         made = type("Proxy", (Proxy,), namespace)
         # Registering sets the flag that `match` looks at, and nothing else does from Python.
@@ -224,6 +237,7 @@ class Proxy(Generic[T]):
         return made
 
 
+_known_kin: dict[int, type] = {}  # the table that kin() keeps for Proxy
 _get = object.__getattribute__
 _get_target: Callable[[Any], Any] = vars(Proxy)["_isthmus_target"].__get__
 _set_target: Callable[[Any, Any], None] = vars(Proxy)["_isthmus_target"].__set__
@@ -308,6 +322,7 @@ def _finish_class() -> dict[str, Any]:
     Proxy.__module__ = "isthmus.proxy"
     for name, method in {**METHODS, **_forwarded()}.items():
         setattr(Proxy, name, method)
+    Proxy._isthmus_kin = _known_kin  # type: ignore[attr-defined]
     Proxy._isthmus_derived = {  # type: ignore[attr-defined]
         "__getattribute__": _derived_getattribute,
         "__setattr__": _derived_setattr,

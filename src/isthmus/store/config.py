@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from isthmus.spec import Spec
 
-__all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_CACHE_SIZE", "StoreConfig"]
+__all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_CACHE_SIZE", "StoreConfig", "unpack"]
 
 DEFAULT_CACHE_SIZE = 16
 DEFAULT_CACHE_BYTES = 1 << 30
 
 
-class StoreConfig(Spec, array_like=False):
+class StoreConfig(Spec):
     """A store's parameters as plain data: TOML, JSON, and the store's part of a proxy.
 
     Args:
@@ -34,3 +37,24 @@ class StoreConfig(Spec, array_like=False):
     metrics: bool = False
     serializer: str | None = None
     deserializer: str | None = None
+
+    def pack(self) -> bytes:
+        """Return the configuration as msgpack: the same bytes for equal configurations, names left out."""
+        return _encoder.encode(msgspec.structs.astuple(self))
+
+
+_encoder = msgspec.msgpack.Encoder()
+_read_fields = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+@lru_cache(maxsize=256)
+def unpack(packed: bytes) -> StoreConfig:
+    """Return what :meth:`StoreConfig.pack` packed; a proxy's every use may ask for it.
+
+    Raises:
+        SpecError: a field is of the wrong type.
+        msgspec.DecodeError: the bytes are no such packing.
+    """
+    return StoreConfig.from_config(
+        dict(zip(StoreConfig.__struct_fields__, _read_fields(packed), strict=True))
+    )

@@ -12,7 +12,6 @@ class, ``made`` the Unix second and host of production (for the error when the o
 from __future__ import annotations
 
 import time
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -21,7 +20,7 @@ from isthmus.codec import load_callable, pack_callable
 from isthmus.errors import CodecError, MissingObjectError
 from isthmus.proxy import Proxy, TargetClass
 from isthmus.store import names
-from isthmus.store.config import StoreConfig
+from isthmus.store.config import StoreConfig, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +49,6 @@ class _Wire(msgspec.Struct, array_like=True, omit_defaults=True, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Wire)
-_read_config = lru_cache(maxsize=256)(msgspec.msgpack.Decoder(StoreConfig).decode)
 
 
 class StoreFactory(Generic[T]):
@@ -89,7 +87,7 @@ class StoreFactory(Generic[T]):
     @property
     def config(self) -> StoreConfig:
         """The configuration of the object's store."""
-        return _read_config(self.identity)
+        return unpack(self.identity)
 
     @property
     def store(self) -> Store:

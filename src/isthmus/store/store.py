@@ -112,7 +112,7 @@ class Store:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
         self.closed = False
-        self._identity = msgspec.msgpack.encode(self.config())
+        self._identity = self.config().pack()
         renew_after_fork(self)
         names.know(self._identity, self)
         if register:

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from isthmus.connectors.shm.area import root
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -25,11 +27,11 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def take(cls) -> Snapshot:
-        """Look at this process and at ``/dev/shm``."""
+        """Look at this process, and at all that lies where shared memory is (``ISTHMUS_SHM_DIR``)."""
         return cls(
             frozenset(f"{t.name} ({t.ident})" for t in threading.enumerate()),
             frozenset(_descriptors()),
-            frozenset(_tree("/dev/shm")),
+            frozenset(_tree(root())),
             frozenset(_children()),
         )
 

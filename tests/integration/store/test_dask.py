@@ -19,6 +19,8 @@ from isthmus.store import Store
 distributed = pytest.importorskip("distributed")
 
 pytestmark = [
+    # A worker's store, and with it its space, is open for as long as the worker lives.
+    pytest.mark.leaks_allowed(".open", ".ledger", "spill"),
     pytest.mark.leaks_allowed(
         "asyncio",
         "IO loop",
@@ -38,7 +40,7 @@ pytestmark = [
 def client() -> Iterator[Any]:
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

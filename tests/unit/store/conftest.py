@@ -12,6 +12,7 @@ import pytest
 from isthmus.connectors import Connector
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
+from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.store import Store
 
 KINDS = ("memory", "shm", "file")
@@ -23,8 +24,6 @@ def connector(request: pytest.FixtureRequest, tmp_path: Path) -> Connector[Any]:
     if request.param == "memory":
         return MemoryConnector(name)
     if request.param == "shm":
-        from isthmus.connectors.shm import SharedMemoryConnector
-
         return SharedMemoryConnector(name, spill_dir=str(tmp_path / "spill"))
     return FileConnector(tmp_path / "objects")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 import threading
 import weakref
@@ -31,6 +32,7 @@ from isthmus.store import (
     register_store,
     unregister_store,
 )
+from isthmus.store.config import unpack
 
 OBJECTS = [None, 0, "text", b"\0bytes", [1, {"a": (2, 3)}], np.arange(1000), {"x": np.ones((3, 4))}]
 
@@ -155,7 +157,8 @@ def test_copies_of_a_proxy_resolve(store: Store, copied: Callable[[Any], Any]) -
 def test_the_wire_form_is_small(make: Callable[..., Store]) -> None:
     proxy = make("measurements").proxy(np.arange(10))
     size = len(pickle.dumps(proxy, 5))
-    folder = get_store(proxy).connector.config().get("store_dir", "")  # type: ignore[union-attr]
+    config = get_store(proxy).connector.config()  # type: ignore[union-attr]
+    folder = config.get("store_dir", config.get("spill_dir", ""))
     # 25 bytes are kept free for a trace context; a directory's name may take 40.
     assert size - max(0, len(folder) - 40) <= 250 - 25
 
@@ -361,6 +364,13 @@ def test_configuration_goes_out_and_in(make: Callable[..., Store]) -> None:
     assert get_or_create_store(plain) is store
     with pytest.raises(errors.NameTakenError):
         get_or_create_store({**plain, "options": {"name": "elsewhere"}, "kind": "memory"})
+
+
+def test_a_configuration_off_the_wire_is_the_same_store(make: Callable[..., Store]) -> None:
+    config = make("round", cache_bytes=1 << 30, cache_size=1000).config()
+    again = StoreConfig.from_config(json.loads(json.dumps(config.config())))
+    assert again.pack() == config.pack()
+    assert unpack(config.pack()) == config
 
 
 def test_get_or_create_opens_and_registers(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ in front of it, so a record costs no transfer of the task's result.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import uuid
 from concurrent.futures import CancelledError, Executor, Future
@@ -71,7 +73,9 @@ class DaskExecutor(Executor):
                 n_workers=1 if use_threads else workers,
                 threads_per_worker=workers if use_threads else 1,
                 processes=not use_threads,
-                dashboard_address=dashboard_address,
+                # The scheduler listens for HTTP even without a dashboard; not on the one fixed port.
+                dashboard_address=dashboard_address or ":0",
+                scheduler_kwargs={"dashboard": dashboard_address is not None},
             )
         return cls(distributed.Client(cluster), cluster)
 
@@ -129,7 +133,13 @@ class DaskExecutor(Executor):
             self.cluster.close()
 
     def abort(self) -> None:
-        """Cancel everything; a local cluster's workers are killed with what they run."""
+        """Cancel everything; a local cluster's worker processes are killed with what they run."""
+        for nanny in getattr(self.cluster, "workers", {}).values():
+            pid = getattr(nanny, "pid", None)
+            if pid:
+                nanny.auto_restart = False  # asked to close, a worker waits for its task to end
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, future: DaskFuture) -> None:

@@ -1,0 +1,56 @@
+"""Bytes of an open file: mapped where that pays, read where it does not."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import resource
+
+from isthmus.errors import BrokenError
+
+__all__ = ["map_private", "read"]
+
+# Thousands of live views must not take the descriptors that the program needs for its sockets.
+_ENOUGH = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+
+
+def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
+    """Return a writable copy-on-write view of the file; it keeps a descriptor open while it lives.
+
+    Where the file system has no mappings, or descriptors run short, the bytes are read instead.
+    """
+    # The mapping will duplicate the descriptor, and the system gives out the lowest number that is free.
+    probe = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    os.close(probe)
+    if probe >= _ENOUGH:
+        return read(fd, 0, size)
+    try:
+        return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.EMFILE, errno.ENFILE):
+            raise
+        return read(fd, 0, size)
+
+
+def read(fd: int, offset: int, size: int) -> bytes | bytearray:
+    """Return exactly `size` bytes from `offset`.
+
+    Raises:
+        BrokenError: the file ends before that.
+    """
+    whole = os.pread(fd, size, offset)
+    if len(whole) == size:
+        return whole
+    # Linux reads at most 2 GiB a call.
+    data = bytearray(size)
+    view = memoryview(data)
+    done = len(whole)
+    view[:done] = whole
+    while done < size:
+        got = os.preadv(fd, [view[done:]], offset + done)
+        if got == 0:
+            raise BrokenError("stored file", f"ends after {done} of {size} bytes")
+        done += got
+    return data
