@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -47,8 +48,10 @@ def dispatch_table() -> dict[type, Reducer]:
     stale = copyreg.dispatch_table != _users
     for package, reducers in _MODULES.items():
         # Another thread may be half-way through importing it: next time, then.
-        if package not in _taken and package in modules and _is_ready(modules[package]):
-            _ours.update(import_module(reducers).reducers())
+        if package not in _taken and _is_ready(modules.get(package)):
+            # An installation too old or broken for our reducers has to do with its own.
+            with suppress(ImportError, AttributeError):
+                _ours.update(import_module(reducers).reducers())
             _taken.add(package)
             stale = True
     if stale or not _merged:
@@ -77,8 +80,9 @@ def spread(buffers: list[PickleBuffer]) -> list[Sequence[Buffer]]:
     return out
 
 
-def _is_ready(module: ModuleType) -> bool:
-    return not getattr(module.__spec__, "_initializing", False)
+def _is_ready(module: ModuleType | None) -> bool:
+    spec = getattr(module, "__spec__", None)
+    return spec is not None and not getattr(spec, "_initializing", False)
 
 
 def reduce_view(view: memoryview) -> tuple[Any, ...]:
