@@ -166,6 +166,9 @@ class Engine:
         try:
             wait(list(self._unfinished.values()))
             self.executor.shutdown(wait=True)
+        except BaseException:  # Ctrl-C while waiting, above all
+            self._stop_executor()
+            raise
         finally:
             self._close_plugins()
 
@@ -178,11 +181,7 @@ class Engine:
             return
         self._closed = True
         try:
-            abort = getattr(self.executor, "abort", None)
-            if abort is not None:
-                abort()
-            else:
-                self.executor.shutdown(wait=False, cancel_futures=True)
+            self._stop_executor()
         finally:
             self._close_plugins()
 
@@ -249,6 +248,13 @@ class Engine:
             None,
         )  # a child that takes the outcome needs the value only
         return None if info is None else RunInfo._make(info), ""
+
+    def _stop_executor(self) -> None:
+        abort = getattr(self.executor, "abort", None)
+        if abort is not None:
+            abort()
+        else:
+            self.executor.shutdown(wait=False, cancel_futures=True)
 
     def _close_plugins(self) -> None:
         try:

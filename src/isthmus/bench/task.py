@@ -155,9 +155,7 @@ class TaskFailed(Exception):  # noqa: N818 - a carrier, users meet the exception
     tasks that depend on it.
     """
 
-    def __init__(
-        self, task_id: str, failure: Failure, info: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, task_id: str, failure: Failure, info: tuple[Any, ...]) -> None:
         super().__init__(task_id, failure, info)
         self.task_id = task_id
         self.failure = failure
