@@ -184,7 +184,7 @@ def _pickled(error: BaseException) -> bytes | None:
     with contextlib.suppress(Exception):
         return pickle.dumps(error)
     with contextlib.suppress(Exception):
-        import cloudpickle  # type: ignore[import-untyped]  # classes of __main__ on an engine whose workers have another one
+        import cloudpickle  # classes of __main__ on an engine whose workers have another one
 
         by_value: bytes = cloudpickle.dumps(error)
         return by_value

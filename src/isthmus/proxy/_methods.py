@@ -12,7 +12,7 @@ import math
 import operator
 import os
 from collections.abc import Callable
-from types import GenericAlias
+from types import GenericAlias, MethodType
 from typing import Any
 
 from isthmus.proxy._about import load_class
@@ -107,6 +107,23 @@ def _subclasscheck(self: Any, subclass: type) -> bool:
     return issubclass(unwrap(subclass), resolve(self))
 
 
+class _OfInstances:
+    """A method that a proxy has and its class has not.
+
+    ``ABCMeta`` calls ``cls.__subclasscheck__``, and would find the one for proxies of classes before its
+    own if a user's subclass of Proxy is abstract.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return getattr(type(owner), self._name).__get__(owner)
+        return MethodType(self._function, instance)
+
+
 def unwrap(value: Any) -> Any:
     """Return a proxy's target; of lists, tuples and dicts a copy with targets for proxies."""
     if is_proxy(value):
@@ -170,8 +187,8 @@ METHODS: dict[str, Any] = {
     "__sizeof__": _sizeof,
     "__dask_tokenize__": _dask_tokenize,
     "__mro_entries__": _mro_entries,
-    "__instancecheck__": _instancecheck,
-    "__subclasscheck__": _subclasscheck,
+    "__instancecheck__": _OfInstances("__instancecheck__", _instancecheck),
+    "__subclasscheck__": _OfInstances("__subclasscheck__", _subclasscheck),
     "__class_getitem__": classmethod(GenericAlias),
     "__array_ufunc__": _array_ufunc,
     "__array_function__": _array_function,

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from isthmus.proxy._kin import SHAPE, kin
+from isthmus.proxy._kin import SHAPE, is_proxy, kin
 from isthmus.proxy._shape import shape_of
 
 __all__ = [
@@ -132,10 +132,12 @@ def finish(proxy: Any, attempt: Attempt, source: Callable[[], Any]) -> Any:
     error = None
     try:
         target = source()
+        if is_proxy(target):
+            target = resolve(target)  # so that the shape is right, and `extract` gives what is bare
         settle(proxy, target)
         return target
     except BaseException as raised:
-        error = attempt.error = raised
+        error = raised
         note = f"while resolving {describe(proxy)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
@@ -145,6 +147,9 @@ def finish(proxy: Any, attempt: Attempt, source: Callable[[], Any]) -> Any:
             if _attempts.get(id(proxy)) is attempt:
                 del _attempts[id(proxy)]
             watchers, attempt.watchers = attempt.watchers, []
+            # For nobody else: the error's traceback refers to this attempt, and would keep the proxy.
+            if error is not None and attempt in _waiting.values():
+                attempt.error = error
         attempt.ended.release()
         for watcher in watchers:
             watcher(error)

@@ -83,10 +83,16 @@ class FutureDependencyExecutor(Executor):
 
     def abort(self) -> None:
         """Cancel what has not started and, where the executor can, kill what has."""
-        self.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            delayed = list(self._delayed)
+        for future in delayed:
+            future.cancel()
         abort = getattr(self.executor, "abort", None)
         if abort is not None:
             abort()
+        else:
+            self.executor.shutdown(wait=False, cancel_futures=True)
 
     def _settle(self, delayed: _Delayed) -> None:
         """Submit or fail a call whose inputs are done, and those that its failing makes ready."""

@@ -58,7 +58,7 @@ class ProxyTransformer:
 
     def clear(self) -> None:
         """Delete every object of the connector's storage, where that is listable; after `close` too."""
-        connector = self.store.connector
+        connector: Any = self.store.connector
         fresh = connectors.get(connector.kind).from_config(connector.config())
         try:
             if isinstance(fresh, ListableConnector):
