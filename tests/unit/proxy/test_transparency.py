@@ -329,6 +329,12 @@ def swap_sort(x: typing.Any) -> typing.Any:
     return x
 
 
+def mod_pow(x: typing.Any) -> typing.Any:
+    if sys.version_info[:3] == (3, 13, 0) and isinstance(x, decimal.Decimal):
+        raise TypeError("pow(2, 3, Decimal(3)) kills that interpreter, without any proxy")
+    return pow(2, 3, x)
+
+
 OPERATIONS: dict[str, typing.Callable[[typing.Any], typing.Any]] = {
     # text
     "repr": repr,
@@ -398,7 +404,7 @@ OPERATIONS: dict[str, typing.Callable[[typing.Any], typing.Any]] = {
     "add itself": lambda x: x + x,
     "sub itself": lambda x: x - x,
     "pow mod": lambda x: pow(x, 2, 5),
-    "mod pow": lambda x: pow(2, 3, x),
+    "mod pow": mod_pow,
     "concat": lambda x: operator.concat(x, x),
     **{
         f"{f.__name__} {o!r}": inplace(f, o)
