@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -20,7 +21,10 @@ def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
 
     Where the file system has no mappings, or descriptors run short, the bytes are read instead.
     """
-    if fd >= _ENOUGH:  # the system gives out the lowest number that is free
+    # The mapping will duplicate the descriptor, and the system gives out the lowest number that is free.
+    probe = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+    os.close(probe)
+    if probe >= _ENOUGH:
         return read(fd, 0, size)
     try:
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))

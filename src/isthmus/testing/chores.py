@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ _held: list[Any] = []
 
 def pattern(seed: int, size: int) -> bytes:
     """Return bytes that tell their seed, and whether a part is missing or another object's."""
-    unit = seed.to_bytes(8, "little") + bytes((seed * 31 + i * 7) & 0xFF for i in range(1016))
+    unit = seed.to_bytes(8, "little") + random.Random(seed).randbytes(1016)
     return (unit * (size // len(unit) + 1))[:size]
 
 

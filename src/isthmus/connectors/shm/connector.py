@@ -61,8 +61,12 @@ class _Open:
     def __init__(self, spec: SharedMemorySpec) -> None:
         self.pid = os.getpid()
         self.area = Area(spec.name)
-        self.ledger = Ledger(self.area.folder, spec.max_bytes, self.area.alone)
-        self.spill = Spill(self.area, spec.name, spec.spill_dir)
+        try:
+            self.spill = Spill(self.area, spec.name, spec.spill_dir)
+            self.ledger = Ledger(self.area.folder, spec.max_bytes, self.area.alone)
+        except BaseException:
+            self.area.close()
+            raise
         self.packer = Packer(self.area, self.ledger)
         self.pool = Pool(self.ledger)
         self.segments: dict[str, Segment] = {}

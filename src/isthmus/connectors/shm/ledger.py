@@ -87,10 +87,12 @@ class Ledger:
     def recount(self, *, now: bool = False) -> None:
         """Count what is really there; at most once a second, unless `now`."""
         moment = time.monotonic()
-        if now or moment - self._counted > _RECOUNT_SECONDS:
-            with self.locked():
-                self._words[_USED] = self._count()
+        if not now:
+            if moment - self._counted < _RECOUNT_SECONDS:
+                return
             self._counted = moment
+        with self.locked():
+            self._words[_USED] = self._count()
 
     def squeeze(self) -> None:
         """Ask all processes to give up what they keep for reuse."""
@@ -120,7 +122,7 @@ class Ledger:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode):
+                    if stat.S_ISREG(found.st_mode) and entry.name != ".ledger":
                         sizes[found.st_ino] = found.st_size
         return sum(sizes.values())
 
