@@ -54,9 +54,9 @@ class ProxyTransformer:
 
     def size(self, identifier: Any) -> int:
         """Return the bytes of a stored object, 0 where the connector cannot tell."""
-        if not isinstance(self.store.connector, ListableConnector):
-            return 0
         connector: Any = self.store.connector
+        if not hasattr(connector, "stat"):  # of ListableConnector
+            return 0
         key = connector.key_type(*get_key(identifier))  # a proxy that travelled has a plain tuple
         found = connector.stat(key)
         return 0 if found is None else found.size
