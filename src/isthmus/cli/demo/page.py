@@ -139,8 +139,8 @@ def _memory(pairs: Sequence[Comparison]) -> str:
         (f"{p.workload.title}, {p.value.engine}", plots.memory(p, most)) for p in pairs
     )
     words = (
-        "Client, scheduler, workers and shared memory together, each page counted once, over all runs of a "
-        "variant one after another; the dot is the peak. By value is dashed."
+        "Client, scheduler, workers and shared memory together, each page counted once, through all runs "
+        "of a variant one after another; the dot is the peak. By value is dashed."
     )
     return _section("Memory", words, LEGEND.format(more="") + panels)
 
