@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from isthmus.cli.demo import terminal
+from isthmus.cli.demo.conduct import Rounds
 from isthmus.cli.demo.page import page
 from isthmus.cli.demo.report import Measured, Report, Sample, Workload, times_text
 from isthmus.cli.quantities import bytes_text, seconds_text
@@ -55,6 +56,7 @@ def report(*, engines_count: bool = True, digest: str = "d1") -> Report:
         seconds=38.25,
         workers=2,
         interval=0.05,
+        busy="The machine was busy.",
         machine={"System": "Linux <5.15>", "Cores": "2 of 2"},
         versions={"isthmus": "0.1.0", "numpy": "2.4.6"},
         workloads=[
@@ -188,6 +190,7 @@ def test_page_has_every_figure() -> None:
     assert "1.3e-16 & less" in text
     assert "bit for bit" in text
     assert "every 50 ms" in text
+    assert "The machine was busy." in text
 
 
 def test_plots_can_be_heard() -> None:
@@ -217,6 +220,14 @@ def test_page_says_when_results_differ() -> None:
     text = Page(page(report(digest="another"))).text
     assert "did NOT give the same result" in text
     assert "gave the same result" not in text
+
+
+@pytest.mark.parametrize(
+    ("done", "spent", "enough"),
+    [(1, 30.0, False), (2, 9.0, False), (2, 11.0, True), (3, 6.0, True), (3, 4.0, False)],
+)
+def test_rounds_fit_into_their_time(done: int, spent: float, enough: bool) -> None:
+    assert Rounds(least=3, most=5, budget=5.0).enough(done, spent) is enough
 
 
 def test_terminal_tells_the_same(

@@ -88,6 +88,8 @@ def _measure(options: Any, begin: float, argv: Sequence[str]) -> Report:
     from isthmus.cli.demo.terminal import Live
     from isthmus.cli.demo.workloads import WORKLOADS
 
+    here = Machine.here()
+    busy = _busy(here)
     measured: list[Measured] = []
     said: dict[str, str] = {}
     checked: dict[str, dict[str, str]] = {name: {} for name in WORKLOADS}
@@ -109,15 +111,25 @@ def _measure(options: Any, begin: float, argv: Sequence[str]) -> Report:
         seconds=time.monotonic() - begin,
         workers=options.workers,
         interval=INTERVAL,
-        machine=_machine(),
+        busy=busy,
+        machine=_machine(here),
         versions=_versions(),
         workloads=[Workload(w.name, w.title, said[w.name], w.moves) for w in WORKLOADS.values()],
         measured=measured,
     )
 
 
-def _machine() -> dict[str, str]:
-    here = Machine.here()
+def _busy(here: Machine) -> str:
+    load = os.getloadavg()[0]
+    if load < here.cores / 2:
+        return ""
+    return (
+        f"The machine was busy when the demo began (load {load:.1f} on {here.cores:g} cores): its times are "
+        "longer and less certain than on a quiet one."
+    )
+
+
+def _machine(here: Machine) -> dict[str, str]:
     memory = here.shared_memory
     return {
         "System": here.system,

@@ -37,6 +37,11 @@ class Rounds(NamedTuple):
     budget: float
     """Seconds of runs after which no further round begins, once there were `least`."""
 
+    def enough(self, done: int, spent: float) -> bool:
+        """Return whether to stop; a slow machine makes two rounds, else a minute is not enough."""
+        least = self.least if spent < 2 * self.budget else min(2, self.least)
+        return done >= least and spent > self.budget
+
 
 class Watcher(Protocol):
     """Hears of progress; shows it."""
@@ -166,7 +171,7 @@ def conduct(
             variants.append(Variant(plan, process, sampler, watcher))
         spent = 0.0
         for done in range(rounds.most):
-            if done >= rounds.least and spent > rounds.budget:
+            if rounds.enough(done, spent):
                 break
             for variant in variants:
                 known = next(iter(checked), "") if not variant.ended else variant.ended[-1].digest

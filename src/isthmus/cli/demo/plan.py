@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["QUICK", "ROUNDS", "folders", "pairs", "space"]
 
-ROUNDS = Rounds(least=3, most=5, budget=6.0)
+ROUNDS = Rounds(least=3, most=5, budget=5.0)
 QUICK = Rounds(least=2, most=2, budget=0.0)
 
 

@@ -162,6 +162,8 @@ class Report(msgspec.Struct, frozen=True):
     workers: int
     interval: float
     """Seconds between two samples of memory."""
+    busy: str
+    """What else kept the machine busy when the demo began, in a sentence; empty if nothing much did."""
     machine: dict[str, str]
     versions: dict[str, str]
     workloads: list[Workload]

@@ -137,6 +137,8 @@ def _sizes(measured: Measured) -> tuple[str, str]:
 
 
 def _remarks(report: Report) -> Iterator[str]:
+    if report.busy:
+        yield f"[yellow]![/] {report.busy}"
     for workload in report.workloads:
         yield f"[bold]{workload.title}[/]: {workload.what} {report.check(workload)}."
     if report.agree():
