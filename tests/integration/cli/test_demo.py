@@ -84,7 +84,7 @@ def test_a_failing_variant_is_told_in_a_line(
     assert main(["demo", "--quick", "--no-report"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(
-        "isthmus: error: the demo's variant words, process, by value ended with code 1"
+        "isthmus: error: the demo's variant words, process pool, by value ended with code 1"
     )
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from isthmus.cli.demo import terminal
+from isthmus.cli.demo.conduct import Rounds
 from isthmus.cli.demo.page import page
 from isthmus.cli.demo.report import Measured, Report, Sample, Workload, times_text
 from isthmus.cli.quantities import bytes_text, seconds_text
@@ -55,6 +56,7 @@ def report(*, engines_count: bool = True, digest: str = "d1") -> Report:
         seconds=38.25,
         workers=2,
         interval=0.05,
+        busy="The machine was busy.",
         machine={"System": "Linux <5.15>", "Cores": "2 of 2"},
         versions={"isthmus": "0.1.0", "numpy": "2.4.6"},
         workloads=[
@@ -116,7 +118,13 @@ def test_verdicts() -> None:
     assert words_dask.memory_ratio == pytest.approx(1.3)
 
 
-def test_a_difference_below_two_percent_is_none_even_if_no_runs_overlap() -> None:
+def test_one_round_that_disagrees_is_enough_for_no_verdict() -> None:
+    told = report()
+    told.measured[4].makespans[:] = [2.0, 0.8, 2.2]  # by proxy 0.9, 1.1, 1.0
+    assert told.comparisons()[2].verdict == "equal"
+
+
+def test_a_difference_below_two_percent_is_none_even_if_every_round_agrees() -> None:
     close = report()
     close.measured[0].makespans[:] = [1.0, 1.001]
     close.measured[1].makespans[:] = [0.99, 0.991]
@@ -126,7 +134,7 @@ def test_a_difference_below_two_percent_is_none_even_if_no_runs_overlap() -> Non
 def test_losses_are_told() -> None:
     lost = [line for pair in report().comparisons() for line in pair.losses()]
     assert len(lost) == 3
-    assert "overlap" in lost[0]
+    assert "disagree" in lost[0]
     assert "1.98× slower" in lost[1]
     assert "peak memory is 1.30×" in lost[2]
 
@@ -182,6 +190,7 @@ def test_page_has_every_figure() -> None:
     assert "1.3e-16 & less" in text
     assert "bit for bit" in text
     assert "every 50 ms" in text
+    assert "The machine was busy." in text
 
 
 def test_plots_can_be_heard() -> None:
@@ -211,6 +220,14 @@ def test_page_says_when_results_differ() -> None:
     text = Page(page(report(digest="another"))).text
     assert "did NOT give the same result" in text
     assert "gave the same result" not in text
+
+
+@pytest.mark.parametrize(
+    ("done", "spent", "enough"),
+    [(1, 30.0, False), (2, 9.0, False), (2, 11.0, True), (3, 6.0, True), (3, 4.0, False)],
+)
+def test_rounds_fit_into_their_time(done: int, spent: float, enough: bool) -> None:
+    assert Rounds(least=3, most=5, budget=5.0).enough(done, spent) is enough
 
 
 def test_terminal_tells_the_same(

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         "under a minute on two cores.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="smaller sizes and two runs each: seconds"
+        "--quick", action="store_true", help="smaller sizes and two rounds: a look, no measurement"
     )
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument(
@@ -82,41 +82,54 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _measure(options: Any, begin: float, argv: Sequence[str]) -> Report:
-    from msgspec.structs import replace
-
     from isthmus.cli.demo.conduct import conduct
-    from isthmus.cli.demo.plan import folders, plans, space
-    from isthmus.cli.demo.report import Report, Workload
+    from isthmus.cli.demo.plan import QUICK, ROUNDS, folders, pairs, space
+    from isthmus.cli.demo.report import Measured, Report, Workload
     from isthmus.cli.demo.terminal import Live
     from isthmus.cli.demo.workloads import WORKLOADS
 
-    measured = []
+    here = Machine.here()
+    busy = _busy(here)
+    measured: list[Measured] = []
     said: dict[str, str] = {}
-    checked: dict[str, tuple[str, str]] = {}
+    checked: dict[str, dict[str, str]] = {name: {} for name in WORKLOADS}
     with space() as name, Live({w.name: w.title for w in WORKLOADS.values()}) as live:
-        for plan in plans(name, workers=options.workers, quick=options.quick):
-            digest, check = checked.get(plan.workload, ("", ""))
-            plan = replace(plan, verified=digest)
-            found, said[plan.workload] = conduct(plan, live, folders=folders, interval=INTERVAL)
-            if found.digest == digest:
-                found = replace(found, check=f"{check}; the same again, to the last bit")
-            checked.setdefault(plan.workload, (found.digest, found.check))
-            measured.append(found)
+        for plans in pairs(name, workers=options.workers, quick=options.quick):
+            workload = plans[0].workload
+            found, said[workload] = conduct(
+                plans,
+                live,
+                rounds=QUICK if options.quick else ROUNDS,
+                folders=folders,
+                interval=INTERVAL,
+                checked=checked[workload],
+            )
+            measured += found
     return Report(
         when=time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()),
         command=shlex.join(["isthmus", "demo", *argv]),
         seconds=time.monotonic() - begin,
         workers=options.workers,
         interval=INTERVAL,
-        machine=_machine(),
+        busy=busy,
+        machine=_machine(here),
         versions=_versions(),
         workloads=[Workload(w.name, w.title, said[w.name], w.moves) for w in WORKLOADS.values()],
         measured=measured,
     )
 
 
-def _machine() -> dict[str, str]:
-    here = Machine.here()
+def _busy(here: Machine) -> str:
+    load = os.getloadavg()[0]
+    if load < here.cores / 2:
+        return ""
+    return (
+        f"The machine was busy when the demo began (load {load:.1f} on {here.cores:g} cores): its times are "
+        "longer and less certain than on a quiet one."
+    )
+
+
+def _machine(here: Machine) -> dict[str, str]:
     memory = here.shared_memory
     return {
         "System": here.system,

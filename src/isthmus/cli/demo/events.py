@@ -1,10 +1,10 @@
-"""What a variant tells the demo while it runs: one JSON object a line."""
+"""What a variant and the demo tell each other: one JSON object a line."""
 
 from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Begun", "Ended", "Event", "Plan", "Progress", "Ready", "decode", "encode"]
+__all__ = ["Begun", "Ended", "Event", "Go", "Plan", "Progress", "Ready", "decode", "encode"]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -16,27 +16,31 @@ class Plan(msgspec.Struct, frozen=True):
     """``process`` or ``dask``."""
     by_proxy: bool
     workers: int
-    runs: int
-    budget: float
-    """Seconds of runs after which no further one begins, once there were two."""
     space: str
     """Name of the shared memory that the variant may use."""
     sizes: dict[str, int]
     """Parameters of the workload."""
-    verified: str = ""
-    """Digest of a result that an earlier variant has checked: the same again needs no second check."""
+
+
+class Go(msgspec.Struct, frozen=True):
+    """To a variant: run once more."""
+
+    verified: str
+    """Digest of a result that was checked already: the same again needs no second check."""
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """Workers are up and warm."""
+    """Workers are up and warm, the input is read."""
 
     startup: float
+    """Seconds until the workers were there."""
+    what: str
+    """The workload in a sentence, with its sizes."""
 
 
 class Begun(msgspec.Struct, tag=True, frozen=True):
     """A run begins."""
 
-    run: int
     at: float
     """By the system-wide monotonic clock."""
 
@@ -50,7 +54,6 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
 class Ended(msgspec.Struct, tag=True, frozen=True):
     """A run has ended and its result was checked; quantities as in `report.Measured`."""
 
-    run: int
     at: float
     makespan: float
     tasks: int
@@ -59,10 +62,8 @@ class Ended(msgspec.Struct, tag=True, frozen=True):
     stored_bytes: int
     stored_objects: int
     check: str
-    """Empty if the result is the one that an earlier variant has checked."""
+    """Empty if the result is one that was checked before."""
     digest: str
-    what: str
-    """The workload in a sentence, with its sizes."""
 
 
 Event = Ready | Begun | Progress | Ended

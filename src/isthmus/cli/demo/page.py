@@ -58,11 +58,12 @@ def _header(report: Report, pairs: Sequence[Comparison]) -> str:
         if best.scheduler_ratio and best.scheduler_ratio > 1
         else ""
     )
+    busy = f'<p class="busy">{escape(report.busy)}</p>' if report.busy else ""
     return (
         "<header><h1>Data by value, data by proxy</h1>"
         '<p class="lead">The same tasks on the same engines. Only the way of the data differs: through '
         "the scheduler with every task, or straight through shared memory while the scheduler carries "
-        f"references. By proxy {_count_verdicts(pairs)}.{saved}</p>"
+        f"references. By proxy {_count_verdicts(pairs)}.{saved}</p>{busy}"
         f'<p class="meta">isthmus {escape(report.versions.get("isthmus", ""))} · '
         f"{escape(report.when.replace('T', ' '))} UTC · {report.workers} workers · "
         f"whole demo {seconds_text(report.seconds)}</p></header>"
@@ -139,8 +140,8 @@ def _memory(pairs: Sequence[Comparison]) -> str:
         (f"{p.workload.title}, {p.value.engine}", plots.memory(p, most)) for p in pairs
     )
     words = (
-        "Client, scheduler, workers and shared memory together, each page counted once, over all runs of a "
-        "variant one after another; the dot is the peak. By value is dashed."
+        "Client, scheduler, workers and shared memory together, each page counted once, through all runs "
+        "of a variant one after another; the dot is the peak. By value is dashed."
     )
     return _section("Memory", words, LEGEND.format(more="") + panels)
 

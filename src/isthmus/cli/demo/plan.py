@@ -6,36 +6,34 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from isthmus.cli.demo.conduct import ENGINES
+from isthmus.cli.demo.conduct import ENGINES, Rounds
 from isthmus.cli.demo.events import Plan
 from isthmus.cli.demo.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["folders", "plans", "space"]
+__all__ = ["QUICK", "ROUNDS", "folders", "pairs", "space"]
 
-RUNS = 3
-QUICK_RUNS = 2
-BUDGET = 4.0
-"""Seconds for the runs of one variant: a machine that needs longer makes two instead of three."""
+ROUNDS = Rounds(least=3, most=5, budget=5.0)
+QUICK = Rounds(least=2, most=2, budget=0.0)
 
 
-def plans(space: str, *, workers: int, quick: bool) -> Iterator[Plan]:
-    """Yield the variants in the order in which they run."""
+def pairs(space: str, *, workers: int, quick: bool) -> Iterator[list[Plan]]:
+    """Yield what is compared: a workload on an engine, by value and by proxy."""
     for name, workload in WORKLOADS.items():
         for engine in ENGINES:
-            for by_proxy in (False, True):
-                yield Plan(
+            yield [
+                Plan(
                     workload=name,
                     engine=engine,
                     by_proxy=by_proxy,
                     workers=workers,
-                    runs=QUICK_RUNS if quick else RUNS,
-                    budget=BUDGET,
                     space=space,
                     sizes=workload.quick if quick else workload.full,
                 )
+                for by_proxy in (False, True)
+            ]
 
 
 @contextlib.contextmanager

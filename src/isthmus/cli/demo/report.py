@@ -12,11 +12,15 @@ from isthmus.cli.quantities import bytes_text, seconds_text
 __all__ = ["Comparison", "Measured", "Report", "Sample", "Workload", "times_text"]
 
 
+NOTHING = 0.02
+"""A smaller difference is none."""
+
+
 class Sample(msgspec.Struct, frozen=True, array_like=True):
     """Memory at one moment."""
 
     at: float
-    """Seconds since the first run of the variant began."""
+    """Seconds of runs of the variant until then; what is between its runs does not count."""
     total: int
     """Bytes: all processes of the variant, and its shared memory, each page once."""
 
@@ -82,16 +86,15 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def speedup(self) -> float:
-        """How many times faster the proxy is; below 1 it is slower."""
+        """How many times faster the proxy is, by the medians; below 1 it is slower."""
         return self.value.makespan / self.proxy.makespan
 
     @property
     def clear(self) -> bool:
-        """Whether no run of one was as fast as any of the other."""
-        return (
-            min(self.value.makespans) > max(self.proxy.makespans)
-            or min(self.proxy.makespans) > max(self.value.makespans)
-        ) and abs(self.speedup - 1) > 0.02
+        """Whether every round, its runs next to each other in time, says the same, and the medians too."""
+        rounds = zip(self.value.makespans, self.proxy.makespans, strict=True)
+        ratios = [*(value / proxy for value, proxy in rounds), self.speedup]
+        return min(ratios) > 1 + NOTHING or max(ratios) < 1 / (1 + NOTHING)
 
     @property
     def verdict(self) -> str:
@@ -132,8 +135,9 @@ class Comparison(msgspec.Struct, frozen=True):
             )
         elif self.verdict == "equal":
             lost.append(
-                f"{where}: the runs overlap ({seconds_text(self.value.makespan)} by value, "
-                f"{seconds_text(self.proxy.makespan)} by proxy), so nothing is gained in time."
+                f"{where}: the rounds disagree on which is faster "
+                f"({seconds_text(self.value.makespan)} by value, "
+                f"{seconds_text(self.proxy.makespan)} by proxy), so no gain in time is shown."
             )
         if self.memory_ratio > 1.05:
             lost.append(
@@ -158,6 +162,8 @@ class Report(msgspec.Struct, frozen=True):
     workers: int
     interval: float
     """Seconds between two samples of memory."""
+    busy: str
+    """What else kept the machine busy when the demo began, in a sentence; empty if nothing much did."""
     machine: dict[str, str]
     versions: dict[str, str]
     workloads: list[Workload]

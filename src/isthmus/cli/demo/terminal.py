@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,13 @@ __all__ = ["Live", "show"]
 STYLE = {"faster": "green", "slower": "red", "equal": "dim"}
 
 
+@dataclass
+class _Row:
+    bar: TaskID
+    runs: int = 0
+    tasks: int | None = None
+
+
 class Live:
     """Shows progress on stderr: live bars in a terminal, a line a variant elsewhere.
 
@@ -41,8 +49,7 @@ class Live:
     def __init__(self, titles: Mapping[str, str]) -> None:
         self.console = Console(stderr=True, highlight=False)
         self._titles = titles
-        self._tasks = 0
-        self._row: TaskID | None = None
+        self._rows: dict[bool, _Row] = {}  # of the pair that runs, by whether it is by proxy
         self._bars = Bars(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
@@ -66,31 +73,30 @@ class Live:
 
     def started(self, plan: Plan) -> None:
         """Add a line."""
-        self._tasks = 0
-        self._row = self._bars.add_task(self._name(plan), total=None, state="starting workers")
+        bar = self._bars.add_task(self._name(plan), total=None, state="starting workers")
+        self._rows[plan.by_proxy] = _Row(bar)
 
     def heard(self, plan: Plan, event: Event) -> None:
         """Bring the line up to date."""
-        if self._row is None:
-            return
+        row = self._rows[plan.by_proxy]
         if isinstance(event, Ready):
-            self._bars.update(self._row, state="reading input")
+            self._bars.update(row.bar, state="ready")
         elif isinstance(event, Begun):
-            total = self._tasks or None
-            self._bars.reset(self._row, total=total, state=f"run {event.run + 1} of {plan.runs}")
+            row.runs += 1
+            self._bars.reset(row.bar, total=row.tasks, state=f"run {row.runs}")
         elif isinstance(event, Progress):
-            self._bars.update(self._row, completed=event.tasks)
+            self._bars.update(row.bar, completed=event.tasks)
         elif isinstance(event, Ended):
-            self._tasks = event.tasks
-            self._bars.update(self._row, state=f"{seconds_text(event.makespan)}, checked")
+            row.tasks = event.tasks
+            state = f"run {row.runs}: {seconds_text(event.makespan)}"
+            self._bars.update(row.bar, total=event.tasks, completed=event.tasks, state=state)
 
     def finished(self, plan: Plan, measured: Measured) -> None:
         """Complete the line."""
         state = (
             f"{seconds_text(measured.makespan)}, median of {len(measured.makespans)} runs, checked"
         )
-        if self._row is not None:
-            self._bars.update(self._row, total=1, completed=1, state=state)
+        self._bars.update(self._rows[plan.by_proxy].bar, state=state)
         if not self.console.is_terminal:
             self.console.print(f"{self._name(plan)}  {state}")
 
@@ -131,6 +137,8 @@ def _sizes(measured: Measured) -> tuple[str, str]:
 
 
 def _remarks(report: Report) -> Iterator[str]:
+    if report.busy:
+        yield f"[yellow]![/] {report.busy}"
     for workload in report.workloads:
         yield f"[bold]{workload.title}[/]: {workload.what} {report.check(workload)}."
     if report.agree():
