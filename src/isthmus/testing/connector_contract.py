@@ -271,7 +271,7 @@ class ConnectorContract:
         def work(worker: int) -> None:
             rng = random.Random(worker)
             mine: list[tuple[Any, int, int]] = []
-            for turn in range(60):
+            for turn in range(30):
                 size = rng.choice((8, 500, 5_000, 70_000, 400_000))
                 seed = worker * 1_000 + turn
                 mine.append((connector.put(pattern(seed, size)), seed, size))
@@ -326,7 +326,7 @@ class ConnectorContract:
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(Peer(connector)) for _ in range(3)]
             for number, peer in enumerate(peers):
-                peer.start(_churn, number, 60)
+                peer.start(_churn, number, 40)
             kept = [key for peer in peers for key in peer.result()]
             assert len(set(kept)) == len(kept)
             for key, seed in kept:
