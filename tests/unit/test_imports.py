@@ -16,7 +16,7 @@ def loaded_after(statement: str) -> set[str]:
     return set(run.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["isthmus", "isthmus.proxy"])
+@pytest.mark.parametrize("module", ["isthmus", "isthmus.proxy", "isthmus.codec"])
 def test_nothing_heavy_is_imported(module: str) -> None:
     bare = loaded_after("pass")
     assert not (loaded_after(f"import {module}") - bare) & HEAVY
