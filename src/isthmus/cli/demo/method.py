@@ -23,7 +23,7 @@ def method(report: Report) -> list[str]:
         "hands. Making the input and checking the result are outside it.",
         "Faster or slower is said only where no run of one variant is as fast as any of the other, and the "
         "medians differ by more than 2 %. A few runs on one machine are a demonstration, no benchmark: "
-        "`isthmus bench` and `make bench` measure with repeats, intervals and peers.",
+        "make bench measures with repeats, intervals and peers.",
         "Bytes through the scheduler are counted, not estimated: on the process pool, what its client "
         "wrote into and read from the pool's pipes; on Dask, what the kernel says that the scheduler's TCP "
         "connections sent and received (client and workers; headers and heartbeats included).",

@@ -111,8 +111,8 @@ class Cholesky:
 
     name: ClassVar[str] = "cholesky"
     title: ClassVar[str] = "Tiled Cholesky"
-    moves = (
-        "Every task takes one to three tiles and gives one, which up to a row of later tasks take."
+    moves: ClassVar[str] = (
+        "Every task takes one to three tiles and gives one, which later tasks take."
     )
     full: ClassVar[dict[str, int]] = {"matrix": 3584, "tile": 512}
     quick: ClassVar[dict[str, int]] = {"matrix": 1024, "tile": 256}
