@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,13 @@ from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.testing.connector_contract import ConnectorContract
 
 
-class TestMemory(ConnectorContract):
+class Contract(ConnectorContract):
+    @pytest.mark.large
+    def test_a_gigabyte_comes_back_whole(self, connector: Any) -> None:
+        self.check_large_object(connector, 1 << 30)
+
+
+class TestMemory(Contract):
     crosses_processes = False
 
     @pytest.fixture
@@ -23,14 +30,14 @@ class TestMemory(ConnectorContract):
             yield connector
 
 
-class TestFile(ConnectorContract):
+class TestFile(Contract):
     @pytest.fixture
     def connector(self, tmp_path: Path) -> Iterator[FileConnector]:
         with FileConnector(tmp_path / "objects") as connector:
             yield connector
 
 
-class TestSharedMemory(ConnectorContract):
+class TestSharedMemory(Contract):
     @pytest.fixture
     def connector(self, tmp_path: Path) -> Iterator[SharedMemoryConnector]:
         name = f"test-{uuid.uuid4().hex}"
@@ -39,7 +46,7 @@ class TestSharedMemory(ConnectorContract):
             connector.clear()
 
 
-class TestSharedMemoryThatIsFull(ConnectorContract):
+class TestSharedMemoryThatIsFull(Contract):
     """Every object spills."""
 
     @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import mmap
 import os
 import resource
@@ -14,6 +15,9 @@ __all__ = ["map_private", "read"]
 
 # Thousands of live views must not take the descriptors that the program needs for its sockets.
 _ENOUGH = resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4
+_CALLS_PER_LOOK = 16
+_calls = itertools.count()
+_short = False
 
 
 def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
@@ -21,10 +25,7 @@ def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
 
     Where the file system has no mappings, or descriptors run short, the bytes are read instead.
     """
-    # The mapping will duplicate the descriptor, and the system gives out the lowest number that is free.
-    probe = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
-    os.close(probe)
-    if probe >= _ENOUGH:
+    if _descriptors_run_short(fd):
         return read(fd, 0, size)
     try:
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
@@ -32,6 +33,16 @@ def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
         if error.errno not in (errno.ENODEV, errno.EMFILE, errno.ENFILE):
             raise
         return read(fd, 0, size)
+
+
+def _descriptors_run_short(fd: int) -> bool:
+    global _short
+    if next(_calls) % _CALLS_PER_LOOK == 0:
+        # The system gives out the lowest number that is free.
+        probe = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 0)
+        os.close(probe)
+        _short = probe + _CALLS_PER_LOOK > _ENOUGH
+    return _short
 
 
 def read(fd: int, offset: int, size: int) -> bytes | bytearray:

@@ -11,13 +11,15 @@ import html
 import math
 import operator
 import os
-from collections.abc import Callable
 from types import GenericAlias, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.proxy._about import load_class
 from isthmus.proxy._kin import is_proxy, public
 from isthmus.proxy._once import describe, resolve, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["METHODS", "unwrap", "without_method"]
 
@@ -29,10 +31,10 @@ def _reduce(self: Any, protocol: int = 2) -> Any:
     factory = _get(self, "_isthmus_factory")
     about = _get(self, "_isthmus_about")
     compact = getattr(type(factory), "__proxy_reduce__", None)
-    cls = public(type(self))
-    if compact is not None and cls.__module__ == "isthmus.proxy":
+    kind: Any = type(self)
+    if compact is not None and kind.__module__ == "isthmus.proxy":  # not of a user's subclass
         return compact(factory, about)
-    return cls, ((factory,) if about is None else (factory, about))
+    return public(kind), ((factory,) if about is None else (factory, about))
 
 
 def _copy(self: Any) -> Any:

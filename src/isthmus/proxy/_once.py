@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.proxy._kin import SHAPE, is_proxy, kin
 from isthmus.proxy._shape import shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ELSEWHERE",

@@ -64,6 +64,9 @@ class ConnectorContract:
     crosses_processes: ClassVar[bool] = True
     """Whether another process of this host reaches the objects."""
 
+    large_bytes: ClassVar[int] = 50_000_000
+    """Size of the largest object that is tried."""
+
     keeps_when_closed: ClassVar[bool] = True
     """Whether objects outlive the handle that stored them."""
 
@@ -99,9 +102,12 @@ class ConnectorContract:
         assert len(connector.get(key)) == size
         connector.evict(key)
 
-    @pytest.mark.large
-    def test_a_gigabyte_comes_back_whole(self, connector: Any) -> None:
-        data = pattern(1, 1 << 30)
+    def test_a_large_object_comes_back_whole(self, connector: Any) -> None:
+        self.check_large_object(connector, self.large_bytes)
+
+    def check_large_object(self, connector: Any, size: int) -> None:
+        """Store and get an object of any size, in two pieces; for a test of your own with more of it."""
+        data = pattern(1, size)
         key = connector.put([data[: 1 << 20], memoryview(data)[1 << 20 :]])
         assert connector.get(key) == data
         connector.evict(key)

@@ -178,7 +178,9 @@ class Sleeper:
         if mode == 'fail':
             engine.submit(tasks.identity, engine.submit(tasks.fail, 'in a task')).result()
         first = engine.submit(tasks.hold, str(run_dir / 'never'), str(run_dir / 'started'))
-        engine.submit(tasks.identity, first).result()
+        last = engine.submit(tasks.identity, first)
+        if mode == 'wait':
+            last.result()
     def close(self):
         print('closed', flush=True)
 
@@ -217,9 +219,12 @@ def nobody_left(session: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("executor", ["process", "dask", "thread"])
-def test_ctrl_c_ends_a_run_that_waits(here: Path, executor: str) -> None:
-    with sleeper(here, "wait", "--engine.executor", executor) as child:
+@pytest.mark.parametrize(
+    ("mode", "executor"),
+    [("wait", "process"), ("wait", "dask"), ("wait", "thread"), ("close", "process")],
+)
+def test_ctrl_c_ends_a_run_that_waits(here: Path, mode: str, executor: str) -> None:
+    with sleeper(here, mode, "--engine.executor", executor) as child:
         wait_for(here / "one/started")
         os.kill(child.pid, signal.SIGINT)
         out, err = child.communicate(timeout=50)

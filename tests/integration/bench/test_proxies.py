@@ -64,6 +64,9 @@ def test_arguments_and_results_go_through_the_store(
     records = {r.task_id: r for r in read_records(tmp_path / "tasks.jsonl")}
     assert records[last.task_id].parents == [twice.task_id]
     assert records[twice.task_id].input_transform_s > 0
+    assert records[twice.task_id].transformed_bytes > 1_600_000
+    assert records[twice.task_id].output_bytes > 800_000
+    assert records[last.task_id].input_bytes == records[twice.task_id].output_bytes
 
 
 def test_a_proxy_of_the_applications_own_is_left_alone(
@@ -82,6 +85,7 @@ def test_a_proxy_of_the_applications_own_is_left_alone(
         if executor.name != "thread":  # there it is one and the same object
             assert not is_resolved(proxy)
         store.clear()
+    transformer.close()  # the engine knew it no more
     transformer.clear()
 
 

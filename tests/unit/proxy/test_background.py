@@ -139,7 +139,9 @@ def test_factories_too(px: ModuleType, slow: Slow) -> None:
 
 
 def test_nothing_else(px: ModuleType) -> None:
-    with pytest.raises(TypeError, match="resolve_async needs a proxy or a factory, got 7 of type int"):
+    with pytest.raises(
+        TypeError, match="resolve_async needs a proxy or a factory, got 7 of type int"
+    ):
         px.resolve_async(7)
 
 

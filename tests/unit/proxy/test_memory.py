@@ -117,7 +117,10 @@ def test_using_a_proxy_leaves_no_references(px: ModuleType) -> None:
 
     def counts() -> list[int]:
         gc.collect()
-        kinds = [type(px.Proxy(Made(target))), type(px.Proxy(Made(target), px.TargetClass.of(target)))]
+        kinds = [
+            type(px.Proxy(Made(target))),
+            type(px.Proxy(Made(target), px.TargetClass.of(target))),
+        ]
         return [sys.getrefcount(x) for x in (target, key, None, px.Proxy, *kinds)][:2] + [
             sys.getrefcount(kind) for kind in kinds
         ]

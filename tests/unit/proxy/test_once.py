@@ -131,7 +131,7 @@ def test_a_factory_that_uses_its_own_proxy_is_told(px: ModuleType, use: object) 
         assert p == [1]
         return
     with pytest.raises(RecursionError, match="its factory uses the proxy that it was called for"):
-        p + 1  # noqa: B018
+        p + 1
     assert not px.is_resolved(p)
 
 
@@ -205,7 +205,7 @@ def test_a_proxy_of_a_proxy_acts_as_the_innermost(px: ModuleType) -> None:
     inner = px.Proxy(lambda: [1, 2])
     outer = px.Proxy(lambda: inner)
     assert outer == [1, 2]
-    assert outer + [3] == [1, 2, 3]
+    assert outer + [3] == [1, 2, 3]  # noqa: RUF005
     assert len(outer) == 2
     assert isinstance(outer, list)
     assert not callable(outer)

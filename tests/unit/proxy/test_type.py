@@ -7,6 +7,7 @@ import copy
 import enum
 import gc
 import importlib
+import os
 import pickle
 import subprocess
 import sys
@@ -69,11 +70,15 @@ class Refuses:
 @pytest.mark.parametrize(
     ("cls", "has", "lacks"),
     [
-        (int, "__int__ __index__ __hash__ __abs__", "__len__ __iter__ __call__ __complex__ __fspath__"),
+        (
+            int,
+            "__int__ __index__ __hash__ __abs__",
+            "__len__ __iter__ __call__ __complex__ __fspath__",
+        ),
         (dict, "__len__ __getitem__ match\tmapping", "sequence\titem match\tsequence __hash__"),
         (list, "sequence\titem match\tsequence __reversed__", "__hash__ __next__ __buffer__"),
         (bytes, "__buffer__ __hash__ sequence\titem", "__setitem__"),
-        (np.ndarray, "__buffer__ __setitem__ sequence\titem", "__hash__ match\tsequence"),
+        (np.ndarray, "__buffer__ __setitem__ sequence\titem", "__hash__"),
         (type, "__call__ __getitem__ __hash__", "__get__ __iter__"),
         (types.FunctionType, "__call__ __get__", "__set__ __len__"),
         (property, "__get__ __set__ __delete__", "__call__"),
@@ -179,7 +184,7 @@ def test_a_subclass_has_attributes_of_its_own(px: ModuleType) -> None:
     p.sort()
     assert p == [1, 2, 3]
     assert p.lease == 2
-    assert p + [4] == [1, 2, 3, 4]
+    assert p + [4] == [1, 2, 3, 4]  # noqa: RUF005
     assert isinstance(p, list)
     assert isinstance(p, Owned)
     assert isinstance(p, px.Proxy)
@@ -188,7 +193,7 @@ def test_a_subclass_has_attributes_of_its_own(px: ModuleType) -> None:
     assert p.__doc__ == list.__doc__
     del p.lease
     with pytest.raises(AttributeError):
-        p.lease  # noqa: B018
+        p.lease
     about = px.TargetClass.of(dict)
     assert isinstance(Owned(dict, about), dict)
     assert type(copy.copy(p)).__mro__[1] is Owned
@@ -307,7 +312,7 @@ def test_interned_members_and_keywords_pass(px: ModuleType) -> None:
 
     assert Shade.DARK.value == 1
     f = px.Proxy(lambda: lambda *args, **kwargs: (args, kwargs))
-    assert f(1, *[2], a=3, **{"b": 4}) == ((1, 2), {"a": 3, "b": 4})
+    assert f(1, *[2], a=3, b=4) == ((1, 2), {"a": 3, "b": 4})
 
 
 def test_runtime_protocols_are_answered(px: ModuleType) -> None:
@@ -339,10 +344,12 @@ def test_types_are_made_once_by_many_threads(px: ModuleType) -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [("1", "python"), ("0", None), ("", None)])
 def test_the_environment_chooses_the_twin(value: str, expected: str | None) -> None:
-    code = "import isthmus.proxy as p; print(p.implementation, p.Proxy.__module__, p.Proxy(int) + 1)"
+    code = (
+        "import isthmus.proxy as p; print(p.implementation, p.Proxy.__module__, p.Proxy(int) + 1)"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env={"ISTHMUS_PURE_PROXY": value, "PATH": ""},
+        env={**os.environ, "ISTHMUS_PURE_PROXY": value},
         capture_output=True,
         text=True,
         check=True,

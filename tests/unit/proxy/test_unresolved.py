@@ -52,7 +52,7 @@ def test_module_and_doc_are_the_class_s(px: ModuleType) -> None:
     assert p.__module__ == Frame.__module__
     assert p.__doc__ == Frame.__doc__
     with pytest.raises(AttributeError, match="'Frame' object has no attribute '__name__'"):
-        p.__name__  # noqa: B018
+        p.__name__
 
 
 @pytest.mark.parametrize("module", ["no_such_module_anywhere", "builtins"])
@@ -65,7 +65,9 @@ def test_a_class_that_is_not_here_needs_no_import(px: ModuleType, module: str) -
     assert not hasattr(p, "__torch_function__")
     assert not isinstance(p, abc.Iterable)
     assert not callable(p)
-    assert repr(p).startswith(f"<unresolved Proxy of {module}.Missing.<locals>.Frame from <function")
+    assert repr(p).startswith(
+        f"<unresolved Proxy of {module}.Missing.<locals>.Frame from <function"
+    )
     assert pickle.loads(pickle.dumps(p)).__module__ == module
 
 
@@ -103,7 +105,9 @@ def test_what_the_class_has_is_fetched_to_be_used(px: ModuleType) -> None:
 def test_looking_at_it_in_a_notebook_does_no_io(px: ModuleType) -> None:
     p = of(px, Frame)
     text = repr(p)
-    assert text.startswith(f"<unresolved Proxy of {Frame.__module__}.Frame from <function forbidden at")
+    assert text.startswith(
+        f"<unresolved Proxy of {Frame.__module__}.Frame from <function forbidden at"
+    )
     assert p._repr_mimebundle_() == {
         "text/plain": text,
         "text/html": f"<code>{text.replace('<', '&lt;').replace('>', '&gt;')}</code>",

@@ -159,7 +159,7 @@ class _Report:
     def __init__(self, topic: str) -> None:
         self.topic = topic
 
-    def __call__(self, info: RunInfo) -> None:
+    def __call__(self, info: tuple[Any, ...]) -> None:
         from distributed import get_worker
 
         get_worker().log_event(self.topic, list(info))

@@ -13,7 +13,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING, Any
 
-from isthmus.bench.nested import replace
+from isthmus.bench.nested import may_hold, replace
 from isthmus.errors import ClosedError, DependencyError
 
 if TYPE_CHECKING:
@@ -52,8 +52,10 @@ class FutureDependencyExecutor(Executor):
             ClosedError: `shutdown` was called.
         """
         inputs: set[Future[Any]] = set()
-        for arg in (*args, *kwargs.values()):
-            replace(arg, Future, lambda future: inputs.add(future))
+        for arg in (*args, *kwargs.values()) if kwargs else args:
+            kind: Any = type(arg)
+            if may_hold(kind, Future):
+                replace(arg, Future, inputs.add)
         if self._closed:
             raise ClosedError("the executor")
         if not inputs:

@@ -185,11 +185,11 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             if segment is None or segment.find(key.offset, key.size) is None:
                 return None
             return segment.read(key.offset, key.size)
-        fd = self._pin(here, key.name)
-        if fd is None:
+        pinned = self._pin(here, key.name)
+        if pinned is None:
             return None
+        fd, size = pinned
         try:
-            size = os.fstat(fd).st_size
             return map_private(fd, size) if size > PACKED_BYTES else read(fd, 0, size)
         finally:
             os.close(fd)
@@ -202,11 +202,12 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if key.offset >= 0:
             whole = self.get(key)
             return None if whole is None else whole[offset : offset + size]
-        fd = self._pin(here, key.name)
-        if fd is None:
+        pinned = self._pin(here, key.name)
+        if pinned is None:
             return None
+        fd, whole_size = pinned
         try:
-            return read(fd, offset, min(size, max(0, os.fstat(fd).st_size - offset)))
+            return read(fd, offset, min(size, max(0, whole_size - offset)))
         finally:
             os.close(fd)
 
@@ -314,18 +315,18 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             )
         return here
 
-    def _pin(self, here: _Open, name: str) -> int | None:
+    def _pin(self, here: _Open, name: str) -> tuple[int, int] | None:
         """Open an object's file such that it cannot be recycled while the descriptor's lock lasts."""
         path = here.area.path(name)
         try:
             while True:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    # Without the second look, it could be another object's by the time we had the lock.
-                    if try_lock(fd, shared=True) is not False and os.path.samestat(
-                        os.stat(path), os.fstat(fd)
-                    ):
-                        return fd
+                    if try_lock(fd, shared=True) is not False:
+                        # It could have become another object's before we had the lock.
+                        found, there = os.fstat(fd), os.stat(path)
+                        if found.st_ino == there.st_ino and found.st_dev == there.st_dev:
+                            return fd, found.st_size
                 except BaseException:
                     os.close(fd)
                     raise
