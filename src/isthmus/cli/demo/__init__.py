@@ -124,8 +124,8 @@ def _busy(here: Machine) -> str:
     if load < here.cores / 2:
         return ""
     return (
-        f"The machine was busy when the demo began (load {load:.1f} on {here.cores:g} cores): its times are "
-        "longer and less certain than on a quiet one."
+        f"The machine was busy when the demo began (load {load:.1f} on {here.cores:g} cores): times "
+        "are longer and less certain than on a quiet one."
     )
 
 
