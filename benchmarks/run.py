@@ -21,14 +21,15 @@ def run_section(section: str, *, only: str = "", quick: bool = False) -> tuple[s
     module = importlib.import_module(f"benchmarks.{section}")
     print(f"\n== {module.TITLE}", flush=True)
     results = []
-    with Workers() as workers:
-        for case in module.cases(quick):
-            if only not in case.name:
-                continue
-            start = time.monotonic()
+    for case in module.cases(quick):
+        if only not in case.name:
+            continue
+        start = time.monotonic()
+        # Fresh processes: what one case leaves in an allocator or a cache is no advantage of the next.
+        with Workers() as workers:
             result = measure(case, workers, quick=quick)
-            results.append(result)
-            _print(result, time.monotonic() - start)
+        results.append(result)
+        _print(result, time.monotonic() - start)
     return module.TITLE, results
 
 

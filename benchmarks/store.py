@@ -183,10 +183,22 @@ y[:] = x
         )
     count = SIZES[size]
     scan = "from numpy import add\n"
+    # numpy asks for huge pages, which a scan feels; shared memory has them only where the system says so.
+    small = """
+import mmap
+pages = mmap.mmap(-1, x.nbytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+pages.madvise(mmap.MADV_NOHUGEPAGE)
+y = np.frombuffer(pages, x.dtype)
+y[:] = x
+"""
+    warm = {
+        "warm array": Code("add.reduce(x)", ARRAY.format(size=count) + scan),
+        "warm array in 4 kB pages": Code("add.reduce(y)", ARRAY.format(size=count) + small + scan),
+    }
     yield Case(
         f"shared memory: get + scan, new mapping, {size}",
         Code("add.reduce(s.get(k))", ours("shared", count) + scan, "k = s.put(x)", "s.evict(k)"),
-        {"warm array": Code("add.reduce(x)", ARRAY.format(size=count) + scan)},
+        warm,
         [at_most(1.6, of="warm array")],
         unit="ms",
     )
@@ -194,7 +206,7 @@ y[:] = x
     yield Case(
         f"shared memory: get + scan, cached by the store, {size}",
         Code("add.reduce(s.get(k))", ours("shared", count) + scan + cached),
-        {"warm array": Code("add.reduce(x)", ARRAY.format(size=count) + scan)},
+        warm,
         [at_most(1.3, of="warm array")],
         unit="ms",
     )

@@ -53,12 +53,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("isthmus bench: interrupted", file=sys.stderr)
+        _leave_running_threads()
         return 130
 
 
 def _say(error: BaseException) -> None:
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"isthmus bench: error: {text}", file=sys.stderr)
+
+
+def _leave_running_threads() -> None:
+    """End the process now if a task still runs in one of its threads, which nothing can interrupt.
+
+    Python would wait for the task. What there was to write is written: the engine closed its records.
+    """
+    import logging
+    import os
+    import threading
+
+    if any(thread.name.startswith("isthmus-worker") for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
 
 
 def _list() -> int:

@@ -166,6 +166,9 @@ class Engine:
         try:
             wait(list(self._unfinished.values()))
             self.executor.shutdown(wait=True)
+        except BaseException:  # Ctrl-C while waiting, above all
+            self._stop_executor()
+            raise
         finally:
             self._close_plugins()
 
@@ -178,11 +181,7 @@ class Engine:
             return
         self._closed = True
         try:
-            abort = getattr(self.executor, "abort", None)
-            if abort is not None:
-                abort()
-            else:
-                self.executor.shutdown(wait=False, cancel_futures=True)
+            self._stop_executor()
         finally:
             self._close_plugins()
 
@@ -231,15 +230,16 @@ class Engine:
     def _outcome(self, future: TaskFuture[Any]) -> tuple[RunInfo | None, str]:
         """Return what the worker measured, None if nothing is known, and how the task failed."""
         low = future._low
-        if low.cancelled():
+        try:
+            error = low.exception()
+        except CancelledError:
             return None, CancelledError.__name__
-        error = low.exception()
-        if isinstance(error, TaskFailed) and error.task_id == future.task_id:
-            shown = error.failure.error
-            return RunInfo._make(error.info or ()), f"{type(shown).__name__}: {shown}"
         if error is not None:
             shown = future._explain(error)
-            return None, f"{type(shown).__name__}: {shown}"
+            text = f"{type(shown).__name__}: {shown}"
+            if isinstance(error, TaskFailed) and error.task_id == future.task_id:
+                return RunInfo._make(error.info), text
+            return None, text
         if self._report is not None:
             return self.executor.reported(future.task_id), ""  # type: ignore[attr-defined]
         outcome = low.result()
@@ -248,6 +248,13 @@ class Engine:
             None,
         )  # a child that takes the outcome needs the value only
         return None if info is None else RunInfo._make(info), ""
+
+    def _stop_executor(self) -> None:
+        abort = getattr(self.executor, "abort", None)
+        if abort is not None:
+            abort()
+        else:
+            self.executor.shutdown(wait=False, cancel_futures=True)
 
     def _close_plugins(self) -> None:
         try:
@@ -265,7 +272,9 @@ def _slot(parents: dict[TaskFuture[Any], Slot], future: TaskFuture[Any]) -> Slot
 def _record(
     future: TaskFuture[Any], parents: tuple[TaskFuture[Any], ...], info: RunInfo | None, error: str
 ) -> TaskRecord:
-    record = TaskRecord(
+    if info is None:
+        info = _NOTHING
+    return TaskRecord(
         task_id=future.task_id,
         function=function_name(future.function),
         parents=[p.task_id for p in parents],
@@ -273,20 +282,21 @@ def _record(
         finished=time.time(),
         success=not error,
         error=error,
+        started=info.started,
         latency_s=time.perf_counter() - future.submitted_at,
         input_transform_s=future.input_transform_s,
+        input_resolve_s=info.resolve_s,
+        execute_s=info.execute_s,
+        result_transform_s=info.transform_s,
+        cpu_s=info.cpu_s,
+        max_rss_bytes=info.max_rss_bytes,
         transformed_bytes=future.transformed_bytes,
+        input_bytes=info.input_bytes,
+        output_bytes=info.output_bytes,
+        host=info.host,
+        pid=info.pid,
+        worker=info.worker,
     )
-    if info is not None:
-        record.started = info.started
-        record.input_resolve_s = info.resolve_s
-        record.execute_s = info.execute_s
-        record.result_transform_s = info.transform_s
-        record.cpu_s = info.cpu_s
-        record.max_rss_bytes = info.max_rss_bytes
-        record.input_bytes = info.input_bytes
-        record.output_bytes = info.output_bytes
-        record.host = info.host
-        record.pid = info.pid
-        record.worker = info.worker
-    return record
+
+
+_NOTHING = RunInfo("", 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, "", 0, "")

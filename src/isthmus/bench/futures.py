@@ -169,6 +169,10 @@ _UNRESOLVED = object()
 
 def function_name(function: Any) -> str:
     """Return ``module.qualname``, of the class for an instance, of the inner function for a partial."""
+    try:
+        return f"{function.__module__}.{function.__qualname__}"
+    except AttributeError:
+        pass
     while hasattr(function, "func") and not hasattr(function, "__qualname__"):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["replace"]
+__all__ = ["may_hold", "replace"]
 
 
 def replace(obj: Any, wanted: type, swap: Callable[[Any], Any]) -> Any:
@@ -25,9 +25,15 @@ def replace(obj: Any, wanted: type, swap: Callable[[Any], Any]) -> Any:
     copied where something in them changes, never changed; one that contains itself is left alone.
     """
     kind: Any = type(obj)
-    if _shape(kind) is None and wanted not in kind.__mro__:
+    if not may_hold(kind, wanted):
         return obj
     return _Replacing(wanted, swap).visit(obj)
+
+
+@functools.lru_cache(maxsize=4096)
+def may_hold(kind: type, wanted: type) -> bool:
+    """Return whether an object of a type can be, or have inside, an instance of `wanted`."""
+    return wanted in kind.__mro__ or _shape(kind) is not None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -66,7 +72,7 @@ class _Replacing:
 
     def each(self, items: Iterable[Any]) -> list[Any] | None:
         """Visit every item; None if all stayed what they were."""
-        if not any(self.wanted in k.__mro__ or _shape(k) for k in set(map(type, items))):
+        if not any(may_hold(k, self.wanted) for k in set(map(type, items))):
             return None
         old = list(items)
         new = [self.visit(item) for item in old]

@@ -200,7 +200,9 @@ class Settings:
             raise self._explained(model, path, error) from None
 
     def _explained(self, model: type[BaseModel], path: Path, error: ValidationError) -> SpecError:
-        first = error.errors(include_url=False)[0]
+        # A misspelt field is often a missing one too, and is the one to name.
+        found = error.errors(include_url=False)
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")
         inside = tuple(str(part) for part in first["loc"])
         dotted = ".".join((*path, *inside))
         if first["type"] == "extra_forbidden":

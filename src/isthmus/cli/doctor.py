@@ -158,7 +158,8 @@ def _shared_memory(machine: Machine) -> Finding:
     if found.is_container_default:
         advice = (
             "a container's default; larger objects spill to files. Start it with --shm-size=2g "
-            "(docker, podman), or mount an emptyDir with medium: Memory at /dev/shm (Kubernetes)"
+            "(docker, podman), mount an emptyDir with medium: Memory at /dev/shm (Kubernetes), or name "
+            "another tmpfs in ISTHMUS_SHM_DIR"
         )
         return Finding("machine", "shared memory", "warn", text, advice)
     if found.free < found.total // 20:

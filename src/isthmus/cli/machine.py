@@ -60,13 +60,13 @@ class Machine(NamedTuple):
             cores_present=os.cpu_count() or 1,
             memory=memory,
             memory_available=available,
-            shared_memory=shared_memory(),
+            shared_memory=shared_memory(os.environ.get("ISTHMUS_SHM_DIR") or "/dev/shm"),
             open_files=(soft, hard),
             ptrace_scope=int(scope) if scope else None,
         )
 
 
-def shared_memory(path: str = "/dev/shm") -> SharedMemory | None:
+def shared_memory(path: str) -> SharedMemory | None:
     """Return what there is at `path`, None if there is no such directory."""
     try:
         stat = os.statvfs(path)

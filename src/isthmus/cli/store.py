@@ -37,9 +37,9 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     act = _list if options.action == "ls" else _collect
     with contextlib.ExitStack() as opened:
-        spaces = [
-            s for s in _spaces(options) if opened.enter_context(contextlib.closing(s.connector))
-        ]
+        spaces = list(_spaces(options))
+        for space in spaces:
+            opened.callback(space.connector.close)
         found = act(spaces, options)
     if options.json:
         print(json.dumps(found, indent=2))

@@ -67,8 +67,7 @@ def encode(obj: Any) -> list[Buffer]:
 
         if (plain := encode_array(obj)) is not None:
             return frame.pack_one(Tag.NDARRAY, *plain)
-    metadata, buffers = dumps(obj)
-    return frame.pack(Tag.PICKLE, metadata, [(b.raw(),) for b in buffers])
+    return frame.pack(Tag.PICKLE, *dumps(obj))
 
 
 def decode(data: Buffer) -> Any:

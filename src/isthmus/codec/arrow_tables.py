@@ -1,4 +1,4 @@
-"""Arrow objects as Arrow IPC streams: only the rows of a slice travel, and reading copies nothing."""
+"""Arrow objects as Arrow IPC streams: only the rows of a slice travel, and nothing is copied either way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from isthmus.codec.reducers import Gathered
 from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
@@ -35,17 +36,35 @@ def _concrete(cls: type) -> Iterator[type]:
         yield from _concrete(sub)
 
 
+class _Pieces:
+    """A file for Arrow's writer, which hands over its buffers without copying them."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.pieces: list[Buffer] = []
+        self.length = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self.pieces.append(view)
+        self.length += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.length
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def _write(schema: Any, batches: list[Any]) -> PickleBuffer:
-    # Measured first, then written once into memory of the right size: growing would copy twice.
-    counter = pa.MockOutputStream()
-    with pa.ipc.new_stream(counter, schema) as writer:
+    out = _Pieces()
+    with pa.ipc.new_stream(pa.PythonFile(out, mode="w"), schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    memory = pa.allocate_buffer(counter.size())
-    with pa.ipc.new_stream(pa.FixedSizeBufferWriter(memory), schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    return PickleBuffer(memory)
+    return PickleBuffer(Gathered(out.pieces))
 
 
 def _read(data: Buffer) -> tuple[Any, list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from reprlib import repr
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
     """Yield what an object is made of, as far as that can be told, with how to reach it."""
     if isinstance(obj, dict):
         for key, value in list(obj.items())[:_WIDTH]:
-            yield f"[{key!r}]", value
-            yield f" key {key!r}", key
+            yield f"[{repr(key)}]", value
+            yield f" key {repr(key)}", key
     elif isinstance(obj, list | tuple | set | frozenset):
         for i, item in enumerate(list(obj)[:_WIDTH]):
             yield f"[{i}]", item
@@ -69,8 +70,8 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             try:
                 yield f".{name}", getattr(obj, name)
-            except AttributeError:
-                continue
+            except Exception:
+                continue  # not set, or a descriptor that does not like to be asked
     cells = getattr(obj, "__closure__", None) or ()
     for name, cell in zip(
         getattr(getattr(obj, "__code__", None), "co_freevars", ()), cells, strict=False

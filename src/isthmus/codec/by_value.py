@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from io import BytesIO, TextIOWrapper
+from io import TextIOWrapper
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from isthmus.codec.reducers import dispatch_table
+from isthmus.codec import frame
+from isthmus.codec.pickling import Pieces, loads
+from isthmus.codec.reducers import dispatch_table, spread
 from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pickle import PickleBuffer
 
 __all__ = ["by_value_pickler", "load_from_script"]
 
@@ -35,7 +38,7 @@ def by_value_pickler() -> type[Any]:
         """Pickles what is in ``__main__`` as described above, everything else as cloudpickle does."""
 
         def __init__(
-            self, file: Any, buffer_callback: Callable[[Any], Any] | None, *, inside: bool = False
+            self, file: Any, buffer_callback: Callable[[Any], Any], *, inside: bool = False
         ) -> None:
             self.dispatch_table = {**cloudpickle.Pickler.dispatch_table, **dispatch_table()}
             # cloudpickle would read an open file and make it a StringIO: neither exact nor expected.
@@ -59,12 +62,13 @@ def by_value_pickler() -> type[Any]:
 
 def _whole(obj: Any, pickler: Callable[..., Any]) -> tuple[bytes | None, str]:
     """Return the object by value, or None and the reason: by name alone it may still do."""
-    out = BytesIO()
+    sink = Pieces()
+    buffers: list[PickleBuffer] = []
     try:
-        pickler(out, None, inside=True).dump(obj)
+        pickler(sink, buffers.append, inside=True).dump(obj)
     except Exception as e:
         return None, f"{type(e).__name__}: {e}"
-    return out.getvalue(), ""
+    return b"".join(frame.pack(frame.Tag.PICKLE, sink.pieces, spread(buffers))), ""
 
 
 def load_from_script(script: str, qualname: str, whole: bytes | None, reason: str) -> Any:
@@ -80,9 +84,8 @@ def load_from_script(script: str, qualname: str, whole: bytes | None, reason: st
             f"{qualname!r} is defined in the script {script} and cannot travel by value",
             f"{reason}; move it to a module that both sides can import",
         )
-    import pickle
-
-    return pickle.loads(whole)
+    # Writable, as the arrays among its globals were.
+    return loads(*frame.unpack(bytearray(whole))[1:])
 
 
 def _script(module: ModuleType | None) -> str | None:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import pickle
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from isthmus.codec.reducers import dispatch_table
+from isthmus.codec.reducers import dispatch_table, spread
 from isthmus.errors import CodecError, IsthmusError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isthmus.codec.frame import Buffer
 
 __all__ = ["dumps", "loads"]
 
 # How pickle spells the modules that mean something else in every process: a string opcode, a length, the
-# name. Looked for in this form, a text that speaks of __main__ does not match.
-_MAINS = (b"\x8c\x08__main__", b"\x8c\x0b__mp_main__")
+# name, a memo opcode. Looked for in this form, a text that speaks of __main__ does not match.
+_MAINS = (b"\x8c\x08__main__\x94", b"\x8c\x0b__mp_main__\x94")
+_HINT = b"_main__\x94"  # one search in place of two, 0.3 ms per MB
 _LONGEST_FRAME = 1 << 17
 
 
@@ -31,8 +37,8 @@ class Pieces:
         self.write = self.pieces.append
 
 
-def dumps(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
-    """Return the pickle of an object, in pieces, and its out-of-band buffers in order.
+def dumps(obj: Any) -> tuple[list[bytes], list[Sequence[Buffer]]]:
+    """Return the pickle of an object, in pieces, and its out-of-band buffers, each in pieces too.
 
     Raises:
         CodecError: something in the object can be pickled neither by reference nor by value.
@@ -49,7 +55,7 @@ def dumps(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
         return _dumps_by_value(obj)
     if _names_main(sink.pieces):
         return _dumps_by_value(obj)
-    return sink.pieces, buffers
+    return sink.pieces, spread(buffers)
 
 
 def loads(metadata: memoryview, buffers: list[memoryview]) -> Any:
@@ -71,20 +77,21 @@ def loads(metadata: memoryview, buffers: list[memoryview]) -> Any:
 
 
 def _names_main(pieces: list[bytes]) -> bool:
-    needles = _MAINS
+    declared: list[bytes] = []
     if (cloudpickle := sys.modules.get("cloudpickle")) is not None:
         # Modules that the user has declared to be unknown to consumers.
-        declared = cloudpickle.list_registry_pickle_by_value()
-        needles += tuple(name.encode() for name in declared)
+        declared = [name.encode() for name in cloudpickle.list_registry_pickle_by_value()]
     for piece in pieces:
-        if len(piece) <= _LONGEST_FRAME:  # a longer one is a single long string
-            for needle in needles:
-                if needle in piece:
-                    return True
+        if len(piece) > _LONGEST_FRAME:
+            continue  # a single long string
+        if _HINT in piece and any(spelled in piece for spelled in _MAINS):
+            return True
+        if any(name in piece for name in declared):
+            return True
     return False
 
 
-def _dumps_by_value(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
+def _dumps_by_value(obj: Any) -> tuple[list[bytes], list[Sequence[Buffer]]]:
     from isthmus.codec.by_value import by_value_pickler
 
     sink = Pieces()
@@ -97,4 +104,4 @@ def _dumps_by_value(obj: Any) -> tuple[list[bytes], list[pickle.PickleBuffer]]:
         from isthmus.codec.blame import blame
 
         raise CodecError(*blame(obj, e)) from e
-    return sink.pieces, buffers
+    return sink.pieces, spread(buffers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import ModuleType
+
+    from isthmus.codec.frame import Buffer
 
     Reducer: TypeAlias = Callable[[Any], Any]
 
-__all__ = ["dispatch_table"]
+__all__ = ["Gathered", "dispatch_table", "load_view", "reduce_view", "spread"]
 
 _MODULES = {
     "numpy": "isthmus.codec.arrays",
@@ -45,8 +48,10 @@ def dispatch_table() -> dict[type, Reducer]:
     stale = copyreg.dispatch_table != _users
     for package, reducers in _MODULES.items():
         # Another thread may be half-way through importing it: next time, then.
-        if package not in _taken and package in modules and _is_ready(modules[package]):
-            _ours.update(import_module(reducers).reducers())
+        if package not in _taken and _is_ready(modules.get(package)):
+            # An installation too old or broken for our reducers has to do with its own.
+            with suppress(ImportError, AttributeError):
+                _ours.update(import_module(reducers).reducers())
             _taken.add(package)
             stale = True
     if stale or not _merged:
@@ -55,8 +60,29 @@ def dispatch_table() -> dict[type, Reducer]:
     return _merged
 
 
-def _is_ready(module: ModuleType) -> bool:
-    return not getattr(module.__spec__, "_initializing", False)
+class Gathered(bytearray):
+    """Stands for one buffer whose bytes lie in several places, until a frame puts them in a row.
+
+    Pickle knows only buffers in one piece; it is handed this empty one, and its pieces are written instead.
+    """
+
+    def __init__(self, pieces: list[Buffer]) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+
+def spread(buffers: list[PickleBuffer]) -> list[Sequence[Buffer]]:
+    """Return each out-of-band buffer as its pieces."""
+    out: list[Sequence[Buffer]] = []
+    for buffer in buffers:
+        raw = buffer.raw()
+        out.append(raw.obj.pieces if type(raw.obj) is Gathered else (raw,))
+    return out
+
+
+def _is_ready(module: ModuleType | None) -> bool:
+    spec = getattr(module, "__spec__", None)
+    return spec is not None and not getattr(spec, "_initializing", False)
 
 
 def reduce_view(view: memoryview) -> tuple[Any, ...]:

@@ -12,17 +12,16 @@ from isthmus.proxy._about import load_class
 from isthmus.proxy._kin import SHAPE, public, roots
 from isthmus.proxy._once import resolve
 
-__all__ = ["IMPLICIT", "OWN", "answer", "answer_unresolved", "is_own"]
+__all__ = ["ALWAYS", "IMPLICIT", "OWN", "answer", "answer_unresolved", "is_own"]
 
 _get = object.__getattribute__
 _absent = object()
 
-OWN = frozenset(
+ALWAYS = frozenset(["__reduce__", "__reduce_ex__", "__copy__", "__deepcopy__"])
+"""Names that are a proxy's own whatever its target."""
+
+OWN = ALWAYS | frozenset(
     [
-        "__reduce__",
-        "__reduce_ex__",
-        "__copy__",
-        "__deepcopy__",
         "__array_ufunc__",
         "__array_function__",
         "__torch_function__",
@@ -85,7 +84,9 @@ def is_own(proxy: Any, name: str) -> bool:
 
 def answer(proxy: Any, name: str) -> Any:
     """Return what a proxy, resolved or not, has under one of the names in ``OWN``."""
-    if name == "__dask_tokenize__":
+    if name in ALWAYS:
+        pass
+    elif name == "__dask_tokenize__":
         # The same before and after resolving: from the factory, else none (dask then pickles us).
         if not hasattr(type(_get(proxy, "_isthmus_factory")), name):
             raise _missing(proxy, name)

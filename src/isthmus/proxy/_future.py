@@ -12,12 +12,14 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus.proxy import _once
 from isthmus.proxy._kin import is_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
 
 __all__ = ["MAX_THREADS", "ResolveFuture", "start"]
 
@@ -75,7 +77,7 @@ def _start_proxy(proxy: Any) -> ResolveFuture[Any]:
     if attempt is None:
         return future
     if not elsewhere:
-        _submit(lambda: _once.take(attempt) and _quietly(_once.run, proxy, attempt))
+        _submit(lambda: _quietly(_run_if_free, proxy, attempt))
         return future
     try:
         fetch = factory.resolve_async()
@@ -104,10 +106,14 @@ def _start_factory(factory: Any) -> ResolveFuture[Any]:
     return future
 
 
+def _run_if_free(proxy: Any, attempt: _once.Attempt) -> None:
+    if _once.take(attempt):
+        _once.run(proxy, attempt)
+
+
 def _quietly(call: Callable[..., Any], *args: Any) -> None:
-    with contextlib.suppress(
-        BaseException
-    ):  # told to everybody who waits; nobody looks at this thread
+    # Told to everybody who waits; nobody looks at this thread.
+    with contextlib.suppress(BaseException):
         call(*args)
 
 

@@ -11,13 +11,15 @@ import html
 import math
 import operator
 import os
-from collections.abc import Callable
-from types import GenericAlias
-from typing import Any
+from types import GenericAlias, MethodType
+from typing import TYPE_CHECKING, Any
 
 from isthmus.proxy._about import load_class
 from isthmus.proxy._kin import is_proxy, public
 from isthmus.proxy._once import describe, resolve, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["METHODS", "unwrap", "without_method"]
 
@@ -29,10 +31,10 @@ def _reduce(self: Any, protocol: int = 2) -> Any:
     factory = _get(self, "_isthmus_factory")
     about = _get(self, "_isthmus_about")
     compact = getattr(type(factory), "__proxy_reduce__", None)
-    cls = public(type(self))
-    if compact is not None and cls.__module__ == "isthmus.proxy":
+    kind: Any = type(self)
+    if compact is not None and kind.__module__ == "isthmus.proxy":  # not of a user's subclass
         return compact(factory, about)
-    return cls, ((factory,) if about is None else (factory, about))
+    return public(kind), ((factory,) if about is None else (factory, about))
 
 
 def _copy(self: Any) -> Any:
@@ -107,6 +109,23 @@ def _subclasscheck(self: Any, subclass: type) -> bool:
     return issubclass(unwrap(subclass), resolve(self))
 
 
+class _OfInstances:
+    """A method that a proxy has and its class has not.
+
+    ``ABCMeta`` calls ``cls.__subclasscheck__``, and would find the one for proxies of classes before its
+    own if a user's subclass of Proxy is abstract.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self._name = name
+        self._function = function
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return getattr(type(owner), self._name).__get__(owner)
+        return MethodType(self._function, instance)
+
+
 def unwrap(value: Any) -> Any:
     """Return a proxy's target; of lists, tuples and dicts a copy with targets for proxies."""
     if is_proxy(value):
@@ -170,8 +189,8 @@ METHODS: dict[str, Any] = {
     "__sizeof__": _sizeof,
     "__dask_tokenize__": _dask_tokenize,
     "__mro_entries__": _mro_entries,
-    "__instancecheck__": _instancecheck,
-    "__subclasscheck__": _subclasscheck,
+    "__instancecheck__": _OfInstances("__instancecheck__", _instancecheck),
+    "__subclasscheck__": _OfInstances("__subclasscheck__", _subclasscheck),
     "__class_getitem__": classmethod(GenericAlias),
     "__array_ufunc__": _array_ufunc,
     "__array_function__": _array_function,

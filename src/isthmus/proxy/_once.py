@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from isthmus.proxy._kin import SHAPE, kin
+from isthmus.proxy._kin import SHAPE, is_proxy, kin
 from isthmus.proxy._shape import shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ELSEWHERE",
@@ -132,10 +134,12 @@ def finish(proxy: Any, attempt: Attempt, source: Callable[[], Any]) -> Any:
     error = None
     try:
         target = source()
+        if is_proxy(target):
+            target = resolve(target)  # so that the shape is right, and `extract` gives what is bare
         settle(proxy, target)
         return target
     except BaseException as raised:
-        error = attempt.error = raised
+        error = raised
         note = f"while resolving {describe(proxy)}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
@@ -145,6 +149,9 @@ def finish(proxy: Any, attempt: Attempt, source: Callable[[], Any]) -> Any:
             if _attempts.get(id(proxy)) is attempt:
                 del _attempts[id(proxy)]
             watchers, attempt.watchers = attempt.watchers, []
+            # For nobody else: the error's traceback refers to this attempt, and would keep the proxy.
+            if error is not None and attempt in _waiting.values():
+                attempt.error = error
         attempt.ended.release()
         for watcher in watchers:
             watcher(error)

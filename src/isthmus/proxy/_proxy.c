@@ -48,6 +48,7 @@ static struct {
     PyObject *answer_unresolved;  /* _answers.answer_unresolved */
     PyObject *without_method;     /* _methods.without_method */
     PyObject *own_names;          /* _answers.OWN */
+    PyObject *always_names;       /* _answers.ALWAYS, some of them */
     PyObject *implicit_names;     /* _answers.IMPLICIT */
     PyObject *shape_name;         /* "_isthmus_shape" */
     PyObject *orig_class_name;    /* "__orig_class__" */
@@ -173,9 +174,15 @@ proxy_getattro(PyObject *self, PyObject *name)
     }
     if (starts_with_two_underscores(name)) {
         int own = PySet_Contains(state.own_names, name);
-        if (own != 0) {
-            return own < 0 ? NULL
-                           : PyObject_CallFunctionObjArgs(state.answer, self, name, NULL);
+        if (own > 0) {
+            int always = PySet_Contains(state.always_names, name);
+            if (always > 0) {
+                return PyObject_GenericGetAttr(self, name);
+            }
+            return always < 0 ? NULL : PyObject_CallFunctionObjArgs(state.answer, self, name, NULL);
+        }
+        if (own < 0) {
+            return NULL;
         }
     }
     if (proxy->target == NULL) {
@@ -1119,6 +1126,7 @@ module_exec(PyObject *module)
         NEED(answer_unresolved, attribute_of("isthmus.proxy._answers", "answer_unresolved"))
         NEED(without_method, attribute_of("isthmus.proxy._methods", "without_method"))
         NEED(own_names, attribute_of("isthmus.proxy._answers", "OWN"))
+        NEED(always_names, attribute_of("isthmus.proxy._answers", "ALWAYS"))
         NEED(implicit_names, attribute_of("isthmus.proxy._answers", "IMPLICIT"))
         NEED(known_kin, PyDict_New())
         NEED(root, (PyTypeObject *)PyType_FromSpec(&proxy_spec))

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from isthmus.proxy._about import TargetClass
 from isthmus.proxy._answers import OWN, answer, answer_unresolved, is_own
 from isthmus.proxy._kin import kin, roots
 from isthmus.proxy._methods import METHODS, without_method
 from isthmus.proxy._once import resolve as _resolve
 from isthmus.proxy._shape import FULL, UNKNOWN, bit
+
+if TYPE_CHECKING:
+    from isthmus.proxy._about import TargetClass
 
 __all__ = [
     "Proxy",
@@ -94,7 +96,11 @@ _SHAPED = {
     "__delete__": "(self, instance): target.__delete__(instance)",
 }
 
-_BY_ITEMS = ["__iter__", "__contains__", "__reversed__"]  # what Python does by __getitem__ if it must
+_BY_ITEMS = [
+    "__iter__",
+    "__contains__",
+    "__reversed__",
+]  # what Python does by __getitem__ if it must
 
 _BODY = """
 def {name}{parameters}:
@@ -125,6 +131,12 @@ def _methods(table: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     return {name: namespace[name] for name in table}
 
 
+def _told_shape(about: Any) -> int:
+    if isinstance(about, tuple) and len(about) == 3 and isinstance(about[2], int):
+        return about[2]
+    raise TypeError(f"about is a TargetClass or None, not {about!r}")
+
+
 def _method(target: Any, name: str) -> Any:
     # `with x` of an object that cannot is a TypeError, where x.__enter__ is an AttributeError.
     return getattr(target, name, None) or without_method(target, name)
@@ -144,7 +156,10 @@ def _forwarded() -> dict[str, Any]:
     for name, sign in _COMPARISONS.items():
         table[f"__{name}__"] = ("(self, other)", f"return target {sign} bare(other)")
     table["__pow__"] = ("(self, other, *modulus)", "return pow(target, other, *map(bare, modulus))")
-    table["__rpow__"] = ("(self, other, *modulus)", "return pow(other, target, *map(bare, modulus))")
+    table["__rpow__"] = (
+        "(self, other, *modulus)",
+        "return pow(other, target, *map(bare, modulus))",
+    )
     table["__divmod__"] = ("(self, other)", "return divmod(target, other)")
     table["__rdivmod__"] = ("(self, other)", "return divmod(other, target)")
     table["__format__"] = ("(self, spec)", "return format(target, spec)")
@@ -174,12 +189,7 @@ class Proxy(Generic[T]):
                 "a proxy needs a factory, a callable without arguments that returns the target; got "
                 f"{factory!r} of type {type(factory).__name__}"
             )
-        if about is None:
-            shape = UNKNOWN
-        elif isinstance(about, tuple) and len(about) == 3 and isinstance(about[2], int):
-            shape = about[2]
-        else:
-            raise TypeError(f"about is a TargetClass or None, not {about!r}")
+        shape = UNKNOWN if about is None else _told_shape(about)
         kind = _known_kin.get(shape) if cls is Proxy else None
         self: Proxy[T] = object.__new__(kind or kin(cls, shape))
         _set_factory(self, factory)
@@ -223,7 +233,9 @@ class Proxy(Generic[T]):
             refused = ["__reversed__"] if shape & bit("__iter__") else _BY_ITEMS
             namespace.update((name, None) for name in refused if name not in namespace)
         if shape & bit("__dataclass_fields__"):
-            namespace["__dataclass_fields__"] = {}  # on the type for asdict, on the object for its use
+            namespace[
+                "__dataclass_fields__"
+            ] = {}  # on the type for asdict, on the object for its use
         if sys.version_info < (3, 12) and shape & bit("__buffer__"):
             # Python would make bytes of the items, of an array of floats not its bytes.
             namespace.setdefault("__bytes__", _SHAPED_METHODS["__bytes__"])

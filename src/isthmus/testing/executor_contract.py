@@ -252,7 +252,9 @@ class ExecutorContract:
         assert len(ran) == 4
         for record in [*ran, found[failed.task_id]]:
             assert (record.pid != os.getpid()) == self.crosses_processes
-            assert record.host and record.worker and record.max_rss_bytes > 0
+            assert record.host
+            assert record.worker
+            assert record.max_rss_bytes > 0
             assert 0 <= record.execute_s <= record.latency_s
         assert "remotely" in found[failed.task_id].error
         assert "DependencyError" in found[needs.task_id].error
@@ -263,7 +265,8 @@ class ExecutorContract:
         with Engine(executor) as engine:
             error = engine.submit(fail, "remotely").exception(PATIENCE)
             text = "".join(traceback.format_exception(error))
-            assert "in fail" in text and "raise ValueError(message)" in text
+            assert "in fail" in text
+            assert "raise ValueError(message)" in text
 
     def test_the_engine_maps(self, executor: Executor) -> None:
         with Engine(executor) as engine:

@@ -44,7 +44,9 @@ def test_types_are_named_with_or_without_module_and_by_base() -> None:
     assert not ObjectType(("ndarray",))([1])
 
 
-@pytest.mark.parametrize("low, high, says", [(-1, None, "negative"), (5, 4, "nothing would pass")])
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(-1, None, "negative"), (5, 4, "nothing would pass")]
+)
 def test_wrong_sizes_are_errors(low: int, high: int | None, says: str) -> None:
     for kind in (ObjectSize, PickleSize):
         with pytest.raises(ValueError, match=says):

@@ -161,3 +161,8 @@ def test_a_reader_that_goes_away_is_quiet() -> None:
 def test_python_dash_m() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"isthmus {isthmus.__version__}\n")
+
+
+def test_bench_is_dispatched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--help"]) == 0
+    assert "isthmus bench" in capsys.readouterr().out

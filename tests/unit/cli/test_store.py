@@ -139,3 +139,39 @@ def test_wrong_requests_say_what_to_do(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_every_shared_memory_space_of_this_user_is_listed_and_none_is_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from isthmus.connectors.shm import SharedMemoryConnector
+
+    assert main(["store", "ls"]) == 0
+    assert capsys.readouterr().out == "nothing is stored\n"
+    with SharedMemoryConnector("cli-one") as one, SharedMemoryConnector("cli-two") as two:
+        one.put(bytes(2_000_000))
+        two.put(b"small")
+        assert main(["store", "ls", "--json"]) == 0
+        found = {e["name"]: e for e in json.loads(capsys.readouterr().out)}
+        assert found.keys() == {"cli-one", "cli-two"}
+        assert found["cli-one"]["bytes"] == 2_000_000
+        assert found["cli-two"]["objects"] == 1
+        assert main(["store", "ls", "--option", "name=cli-two"]) == 0
+        assert "cli-one" not in capsys.readouterr().out
+        one.clear()
+        two.clear()
+
+
+def test_shared_memory_of_the_dead_is_freed(capsys: pytest.CaptureFixture[str]) -> None:
+    produce = (
+        "from isthmus.connectors.shm import SharedMemoryConnector as C\n"
+        "c = C('cli-dead'); c.put(bytes(1_500_000)); c.close()"
+    )
+    subprocess.run([sys.executable, "-c", produce], check=True)
+    assert main(["store", "gc"]) == 0
+    capsys.readouterr()
+    assert main(["store", "gc", "--dead", "--json"]) == 0
+    [freed] = json.loads(capsys.readouterr().out)["spaces"]
+    assert (freed["name"], freed["objects"], freed["object_bytes"]) == ("cli-dead", 1, 1_500_000)
+    assert main(["store", "ls"]) == 0
+    assert "cli-dead" not in capsys.readouterr().out

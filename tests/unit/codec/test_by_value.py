@@ -43,12 +43,16 @@ def run(code: str, *args: str, folder: Path, script: bool = True) -> str:
 PRODUCER = """
 import sys
 from isthmus import codec
+import numpy as np
 K = 10
+BIG = np.zeros(1000)
 class Base:
     def __init__(self, x): self.x = x
     def next(self): return Base(self.x + K)
 class Point(Base): pass
-def double(x): return 2 * x * K
+def double(x):
+    BIG[0] = x
+    return int(2 * BIG[0] * K)
 if __name__ == "__main__":
     obj = {"deep": [({"p": Point(1)},)], "fn": double, "cls": Point, "local": (lambda y: y + K)}
     open(sys.argv[1], "wb").write(codec.serialize(obj))
@@ -56,7 +60,8 @@ if __name__ == "__main__":
 CONSUMER = """
 import sys
 from isthmus import codec
-o = codec.deserialize(open(sys.argv[1], "rb").read())
+with open(sys.argv[1], "rb") as file:
+    o = codec.deserialize(bytearray(file.read()))
 p = o["deep"][0][0]["p"]
 print(p.x, p.next().x, o["fn"](2), type(p) is o["cls"], o["local"](1), type(p).__mro__[1].__name__)
 """

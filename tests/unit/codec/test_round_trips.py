@@ -6,6 +6,7 @@ import copyreg
 import dataclasses
 import datetime as dt
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -262,3 +263,20 @@ def test_size_is_that_of_the_joined_whole() -> None:
         == len(codec.join(pieces))
         == len(codec.serialize([np.arange(2000), "x"]))
     )
+
+
+@pytest.mark.parametrize("broken", [None, "empty"])
+def test_a_package_that_is_not_what_it_seems_does_no_harm(broken: Any, monkeypatch: Any) -> None:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from isthmus.codec import reducers
+
+    fake = None
+    if broken:
+        fake = ModuleType("polars")
+        fake.__spec__ = ModuleSpec("polars", None)
+    monkeypatch.setitem(sys.modules, "polars", fake)
+    monkeypatch.delitem(sys.modules, "isthmus.codec.polars_frames", raising=False)
+    monkeypatch.setattr(reducers, "_taken", reducers._taken - {"polars"})
+    assert again([Sample("a", dt.datetime(2020, 1, 1), 1)])[0].name == "a"

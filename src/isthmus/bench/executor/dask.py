@@ -7,6 +7,8 @@ in front of it, so a record costs no transfer of the task's result.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
 import uuid
 from concurrent.futures import CancelledError, Executor, Future
@@ -131,7 +133,13 @@ class DaskExecutor(Executor):
             self.cluster.close()
 
     def abort(self) -> None:
-        """Cancel everything; a local cluster's workers are killed with what they run."""
+        """Cancel everything; a local cluster's worker processes are killed with what they run."""
+        for nanny in getattr(self.cluster, "workers", {}).values():
+            pid = getattr(nanny, "pid", None)
+            if pid:
+                nanny.auto_restart = False  # asked to close, a worker waits for its task to end
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.shutdown(wait=False, cancel_futures=True)
 
     def forget(self, future: DaskFuture) -> None:
@@ -151,7 +159,7 @@ class _Report:
     def __init__(self, topic: str) -> None:
         self.topic = topic
 
-    def __call__(self, info: RunInfo) -> None:
+    def __call__(self, info: tuple[Any, ...]) -> None:
         from distributed import get_worker
 
         get_worker().log_event(self.topic, list(info))

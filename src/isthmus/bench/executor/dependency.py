@@ -13,7 +13,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import TYPE_CHECKING, Any
 
-from isthmus.bench.nested import replace
+from isthmus.bench.nested import may_hold, replace
 from isthmus.errors import ClosedError, DependencyError
 
 if TYPE_CHECKING:
@@ -52,8 +52,10 @@ class FutureDependencyExecutor(Executor):
             ClosedError: `shutdown` was called.
         """
         inputs: set[Future[Any]] = set()
-        for arg in (*args, *kwargs.values()):
-            replace(arg, Future, lambda future: inputs.add(future))
+        for arg in (*args, *kwargs.values()) if kwargs else args:
+            kind: Any = type(arg)
+            if may_hold(kind, Future):
+                replace(arg, Future, inputs.add)
         if self._closed:
             raise ClosedError("the executor")
         if not inputs:
@@ -83,10 +85,16 @@ class FutureDependencyExecutor(Executor):
 
     def abort(self) -> None:
         """Cancel what has not started and, where the executor can, kill what has."""
-        self.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+            delayed = list(self._delayed)
+        for future in delayed:
+            future.cancel()
         abort = getattr(self.executor, "abort", None)
         if abort is not None:
             abort()
+        else:
+            self.executor.shutdown(wait=False, cancel_futures=True)
 
     def _settle(self, delayed: _Delayed) -> None:
         """Submit or fail a call whose inputs are done, and those that its failing makes ready."""

@@ -53,12 +53,17 @@ class ProxyTransformer:
         self.store.close()
 
     def size(self, identifier: Any) -> int:
-        """Return the bytes of a stored object, 0 where the connector's keys do not tell."""
-        return int(getattr(get_key(identifier), "size", 0))
+        """Return the bytes of a stored object, 0 where the connector cannot tell."""
+        if not isinstance(self.store.connector, ListableConnector):
+            return 0
+        connector: Any = self.store.connector
+        key = connector.key_type(*get_key(identifier))  # a proxy that travelled has a plain tuple
+        found = connector.stat(key)
+        return 0 if found is None else found.size
 
     def clear(self) -> None:
         """Delete every object of the connector's storage, where that is listable; after `close` too."""
-        connector = self.store.connector
+        connector: Any = self.store.connector
         fresh = connectors.get(connector.kind).from_config(connector.config())
         try:
             if isinstance(fresh, ListableConnector):

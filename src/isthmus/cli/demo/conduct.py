@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "Watcher", "conduct"]
 
 ENGINES = {"process": "process pool", "dask": "Dask"}
-PATIENCE = 15.0
+PATIENCE = 10.0
 """Seconds that a variant gets to leave after it was told to."""
 
 
@@ -89,21 +89,17 @@ def _process(plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
             stdout=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,  # so that Ctrl-C reaches it through us, once
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
             with process.stdout or contextlib.nullcontext():
                 yield process
             code = process.wait(PATIENCE)
         except BaseException:
-            _kill(process)
+            _end(process)
             raise
-        _kill(process)
         if code:
             stderr.seek(0)
             last = stderr.read().decode(errors="replace").strip().splitlines()
-            if code == 130:
-                raise KeyboardInterrupt
             raise BrokenError(
                 f"the demo's variant {plan.workload}, {plan.engine}, "
                 f"{'by proxy' if plan.by_proxy else 'by value'} ended with code {code}",
@@ -111,10 +107,15 @@ def _process(plan: Plan) -> Iterator[subprocess.Popen[bytes]]:
             )
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt a variant, so that it takes its workers and their semaphores along; kill it if it won't."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _measured(

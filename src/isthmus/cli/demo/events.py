@@ -23,6 +23,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Name of the shared memory that the variant may use."""
     sizes: dict[str, int]
     """Parameters of the workload."""
+    verified: str = ""
+    """Digest of a result that an earlier variant has checked: the same again needs no second check."""
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -57,6 +59,7 @@ class Ended(msgspec.Struct, tag=True, frozen=True):
     stored_bytes: int
     stored_objects: int
     check: str
+    """Empty if the result is the one that an earlier variant has checked."""
     digest: str
     what: str
     """The workload in a sentence, with its sizes."""

@@ -80,7 +80,9 @@ def _count_verdicts(pairs: Sequence[Comparison]) -> str:
         )
         if verdict in verdicts
     ]
-    return f"{' and '.join([', '.join(phrases[:-1]), phrases[-1]][not phrases[1:] :])} of {len(pairs)} cases"
+    *most, last = phrases
+    listed = f"{', '.join(most)} and {last}" if most else last
+    return f"{listed} of {len(pairs)} cases"
 
 
 def _cards(pairs: Iterable[Comparison]) -> str:
@@ -112,7 +114,9 @@ def _by_workload(pairs: Sequence[Comparison]) -> list[tuple[str, list[Comparison
 def _makespans(pairs: Sequence[Comparison]) -> str:
     legend = LEGEND.format(more='<span><i class="run"></i>one run; the bar is the median</span>')
     panels = _panels((title, plots.makespans(group)) for title, group in _by_workload(pairs))
-    words = "Seconds from the first submission to the last result in the client's hands. Less is better."
+    words = (
+        "Time from the first submission to the last result in the client's hands. Less is better."
+    )
     return _section("Makespan", words, legend + panels)
 
 
@@ -159,13 +163,9 @@ def _table(report: Report) -> str:
     head = "".join(
         f'<th scope="col"{" class=words" if words else ""}>{name}</th>' for name, words in COLUMNS
     )
-    rows: list[str] = []
-    for pair in report.comparisons():
-        rows.append(_row(pair, pair.value, first=True))
-        rows.append(_row(pair, pair.proxy, first=False))
+    rows = "".join(_rows(group) for _, group in _by_workload(report.comparisons()))
     checks = "".join(
-        f"<li>{escape(w.title)}: {escape(next(m.check for m in report.measured if m.workload == w.name))}</li>"
-        for w in report.workloads
+        f"<li>{escape(w.title)}: {escape(report.check(w))}</li>" for w in report.workloads
     )
     agreed = report.agree()
     says = (
@@ -175,9 +175,9 @@ def _table(report: Report) -> str:
     )
     table = (
         '<div class="scroll" tabindex="0" role="region" aria-label="All figures"><table>'
-        "<caption>Makespan is the median of the runs below it, in order; bytes are those of one run; under the "
-        "peak of memory is what the variant held before its first run.</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        "<caption>Makespan is the median of the runs below it, which are in order. Bytes are those of "
+        "one run. Below the peak of memory is what the variant held before its first run.</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
     workloads = "".join(
         f"<li><strong>{escape(w.title)}</strong>: {escape(w.what)} {escape(w.moves)}</li>"
@@ -190,30 +190,34 @@ def _table(report: Report) -> str:
     )
 
 
-def _row(pair: Comparison, measured: Measured, *, first: bool) -> str:
+def _rows(pairs: Sequence[Comparison]) -> str:
+    """Return the rows of one application; its name and its engines' names span theirs."""
+    title = escape(pairs[0].workload.title)
+    name = f'<th scope="rowgroup" rowspan="{2 * len(pairs)}" class="words">{title}</th>'
+    rows = []
+    for pair in pairs:
+        engine = f'<td rowspan="2" class="words">{_engine(pair.value)}</td>'
+        rows.append(f"<tr>{name}{engine}{_cells(pair, pair.value)}</tr>")
+        rows.append(f"<tr>{_cells(pair, pair.proxy)}</tr>")
+        name = ""
+    return "".join(rows)
+
+
+def _cells(pair: Comparison, measured: Measured) -> str:
     kind = "proxy" if measured.by_proxy else "value"
-    if measured.by_proxy:
-        shade = {"faster": "faster-text", "slower": "slower-text", "equal": "soft"}[pair.verdict]
-        against = f'<span class="{shade}">{pair.headline}</span>'
-    else:
-        against = "–"
-    runs = " · ".join(seconds_text(t) for t in measured.makespans)
+    shade = {"faster": "faster-text", "slower": "slower-text", "equal": "soft"}[pair.verdict]
+    runs = " · ".join(f"{t:.2f}" for t in measured.makespans)
     cells = (
-        f"{seconds_text(measured.makespan)}<small>{escape(runs)}</small>",
-        against,
+        f"{seconds_text(measured.makespan)}<small>{runs} s</small>",
+        f'<span class="{shade}">{pair.headline}</span>' if measured.by_proxy else "–",
         _count(measured.scheduler_bytes),
         _count(measured.worker_bytes),
         bytes_text(measured.stored_bytes) if measured.by_proxy else "–",
         f"{bytes_text(measured.peak_memory)}<small>from {bytes_text(measured.baseline_memory)}</small>",
         seconds_text(measured.startup),
     )
-    names = (
-        f'<th scope="row" class="words">{escape(pair.workload.title)}</th>'
-        f'<td class="words">{_engine(measured)}</td>'
-        f'<td class="words nowrap"><span class="dot {kind}"></span>{measured.data}</td>'
-    )
     numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f"<tr{' class=first' if first else ''}>{names}{numbers}</tr>"
+    return f'<td class="words"><span class="dot {kind}"></span>{measured.data}</td>{numbers}'
 
 
 def _engine(measured: Measured) -> str:

@@ -17,7 +17,7 @@ __all__ = ["folders", "plans", "space"]
 
 RUNS = 3
 QUICK_RUNS = 2
-BUDGET = 6.0
+BUDGET = 4.0
 """Seconds for the runs of one variant: a machine that needs longer makes two instead of three."""
 
 

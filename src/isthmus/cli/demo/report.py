@@ -127,8 +127,8 @@ class Comparison(msgspec.Struct, frozen=True):
             lost.append(
                 f"{where}: {times_text(1 / self.speedup)} slower by proxy "
                 f"({seconds_text(self.proxy.makespan)} against {seconds_text(self.value.makespan)}). "
-                f"Its {self.proxy.stored_objects} objects are {bytes_text(mean)} on average: "
-                "a store's fixed cost for each is more than the copies that it saves."
+                f"It stored {self.proxy.stored_objects} objects of {bytes_text(mean)} on average; where "
+                "objects are small, what a store costs for each can be more than the copies it saves."
             )
         elif self.verdict == "equal":
             lost.append(
@@ -138,8 +138,8 @@ class Comparison(msgspec.Struct, frozen=True):
         if self.memory_ratio > 1.05:
             lost.append(
                 f"{where}: peak memory is {times_text(self.memory_ratio)} that of passing by value "
-                f"({bytes_text(self.proxy.peak_memory)} against {bytes_text(self.value.peak_memory)}), "
-                "since what is in shared memory stays until the run ends."
+                f"({bytes_text(self.proxy.peak_memory)} against {bytes_text(self.value.peak_memory)}); "
+                "what is in shared memory stays there until the run ends."
             )
         if self.scheduler_ratio is not None and self.scheduler_ratio < 1:
             lost.append(f"{where}: more bytes pass the scheduler by proxy than by value.")
@@ -172,6 +172,10 @@ class Report(msgspec.Struct, frozen=True):
             for m in self.measured
             if not m.by_proxy and (m.workload, m.engine) in twins
         ]
+
+    def check(self, workload: Workload) -> str:
+        """Return how the result of a workload was checked."""
+        return next(m.check for m in self.measured if m.workload == workload.name)
 
     def agree(self) -> bool:
         """Whether every variant of each workload had the same result, to the last bit."""

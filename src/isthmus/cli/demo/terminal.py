@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bars
@@ -13,7 +14,6 @@ from rich.text import Text
 
 from isthmus.cli.demo.conduct import ENGINES
 from isthmus.cli.demo.events import Begun, Ended, Progress, Ready
-from isthmus.cli.demo.report import times_text
 from isthmus.cli.quantities import bytes_text, seconds_text
 
 if TYPE_CHECKING:
@@ -102,48 +102,37 @@ class Live:
 def show(report: Report) -> None:
     """Print the table and what follows from it on stdout."""
     console = Console(highlight=False)
-    table = Table(title="Data by value, data by proxy", title_justify="left", title_style="bold")
-    for name in ("application", "engine", "data"):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "data"):
         table.add_column(name, no_wrap=True)
-    for name in ("makespan", "against by value", "through the scheduler", "peak memory"):
+    for name in ("makespan", "against by value", "scheduler", "peak memory"):
         table.add_column(name, justify="right")
     for title, pairs in groupby(report.comparisons(), lambda p: p.workload.title):
-        for i, pair in enumerate(pairs):
-            for row in _rows(pair, title if i == 0 else ""):
-                table.add_row(*row)
+        table.add_row(Text(title, style="bold"))
+        for pair in pairs:
+            for measured in (pair.value, pair.proxy):
+                table.add_row(*_row(pair, measured))
         table.add_section()
     console.print(table)
     for line in _remarks(report):
         console.print(line)
 
 
-def _rows(pair: Comparison, title: str) -> Iterator[tuple[str | Text, ...]]:
-    value, proxy = pair.value, pair.proxy
-    fewer = f" ({times_text(r)} fewer)" if (r := pair.scheduler_ratio) and r > 1 else ""
-    yield (title, value.engine, value.data, seconds_text(value.makespan), "", *_sizes(value))
-    carried, peak = _sizes(proxy)
-    yield (
-        "",
-        "",
-        proxy.data,
-        seconds_text(proxy.makespan),
-        Text(pair.headline, style=STYLE[pair.verdict]),
-        carried + fewer,
-        peak,
-    )
+def _row(pair: Comparison, measured: Measured) -> tuple[str | Text, ...]:
+    words = "unclear" if pair.verdict == "equal" else pair.headline
+    verdict = Text(words, style=STYLE[pair.verdict]) if measured.by_proxy else ""
+    engine = "" if measured.by_proxy else f"  {measured.engine}"
+    return engine, measured.data, seconds_text(measured.makespan), verdict, *_sizes(measured)
 
 
 def _sizes(measured: Measured) -> tuple[str, str]:
     carried = measured.scheduler_bytes
-    return "not counted" if carried is None else bytes_text(carried), bytes_text(
-        measured.peak_memory
-    )
+    return "not known" if carried is None else bytes_text(carried), bytes_text(measured.peak_memory)
 
 
 def _remarks(report: Report) -> Iterator[str]:
     for workload in report.workloads:
-        check = next(m.check for m in report.measured if m.workload == workload.name)
-        yield f"[bold]{workload.title}[/]: {workload.what} {check}."
+        yield f"[bold]{workload.title}[/]: {workload.what} {report.check(workload)}."
     if report.agree():
         yield "[green]✓[/] All variants of an application gave the same result, bit for bit."
     else:

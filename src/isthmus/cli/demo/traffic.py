@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["PipeTraffic", "connection_bytes", "worker_traffic"]
+__all__ = ["PipeTraffic", "connection_bytes"]
 
 
 class PipeTraffic:
@@ -106,8 +106,3 @@ def _counted(sock: socket.socket) -> int | None:
     except (OSError, AttributeError, struct.error):
         return None
     return int(sent) + int(received)
-
-
-def worker_traffic(dask_worker: Any) -> int:
-    """Return the bytes that a Dask worker has sent to other workers (to be called on the worker)."""
-    return int(dask_worker.transfer_outgoing_bytes_total)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from isthmus.cli.demo.events import Begun, Ended, Event, Plan, Progress, Ready, encode
-from isthmus.cli.demo.traffic import PipeTraffic, connection_bytes, worker_traffic
+from isthmus.cli.demo.traffic import PipeTraffic, connection_bytes
 from isthmus.cli.demo.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -60,19 +60,24 @@ class Traffic:
     """What has gone through the scheduler, and from worker to worker, so far."""
 
     def __init__(self, executor: Any, pipes: PipeTraffic) -> None:
-        self._client = getattr(executor, "client", None)
+        self._client: Any = getattr(executor, "client", None)
         self._pipes = pipes
 
     def scheduler(self) -> int | None:
         """Return bytes into and out of the process that schedules."""
         if self._client is None:
             return self._pipes.bytes
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        return connection_bytes({_port(self._client.scheduler.address)}, set(map(_port, workers)))
+        return connection_bytes({_port(self._client.scheduler.address)}, self._ports())
 
     def workers(self) -> int | None:
-        """Return bytes that workers sent to each other."""
-        return None if self._client is None else sum(self._client.run(worker_traffic).values())
+        """Return bytes that workers exchanged with each other, counted where they were asked for."""
+        if self._client is None:
+            return None
+        counts = self._client.run(connection_bytes, set(), self._ports()).values()
+        return None if None in counts else sum(counts)
+
+    def _ports(self) -> set[int]:
+        return {_port(address) for address in self._client.scheduler_info(n_workers=-1)["workers"]}
 
 
 def main() -> None:
@@ -93,7 +98,7 @@ def _runs(plan: Plan, workload: Workload, executor: Any, traffic: Traffic, telle
 
     transformer = _transformer(plan) if plan.by_proxy else None
     engine = Engine(executor, transformer, record_logger=teller)
-    checked = digest = ""
+    checked, digest = "", plan.verified
     spent = 0.0
     for run in range(plan.runs):
         if run >= 2 and spent > plan.budget:
@@ -110,7 +115,7 @@ def _runs(plan: Plan, workload: Workload, executor: Any, traffic: Traffic, telle
             _since(carried, traffic.scheduler()),
             _since(exchanged, traffic.workers()),
         )
-        stored = [info.size for info in transformer.store.connector.list()] if transformer else []
+        stored = _sizes(transformer.store.connector) if transformer else []
         if (
             now := workload.digest(result)
         ) != digest:  # a result that was checked need not be again
@@ -179,6 +184,10 @@ def awaken(_: int) -> int:
 
     time.sleep(0.02)  # long enough for the next one to go to another worker
     return os.getpid()
+
+
+def _sizes(connector: Any) -> list[int]:
+    return [info.size for info in connector.list()]
 
 
 def _port(address: str) -> int:

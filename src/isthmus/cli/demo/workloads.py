@@ -24,8 +24,10 @@ class Workload(Protocol):
     title: ClassVar[str]
     moves: ClassVar[str]
     full: ClassVar[dict[str, int]]
+    """Sizes of an ordinary demo."""
     quick: ClassVar[dict[str, int]]
     what: str
+    """The input in a sentence."""
 
     def __init__(self, sizes: dict[str, int]) -> None:
         """Make or read the input."""
@@ -51,9 +53,11 @@ class Workload(Protocol):
 class Words:
     """Word frequencies over the sources of the Python standard library."""
 
-    name = "words"
-    title = "Word frequencies"
-    moves = "The text itself travels with the tasks, and a table of counts comes back from each."
+    name: ClassVar[str] = "words"
+    title: ClassVar[str] = "Word frequencies"
+    moves: ClassVar[str] = (
+        "The text itself travels with the tasks, and a table of counts comes back from each."
+    )
     full: ClassVar[dict[str, int]] = {"bytes": 1 << 30, "tasks": 24}
     quick: ClassVar[dict[str, int]] = {"bytes": 2_000_000, "tasks": 8}
 
@@ -105,12 +109,12 @@ class Words:
 class Cholesky:
     """A tiled Cholesky factorization."""
 
-    name = "cholesky"
-    title = "Tiled Cholesky"
-    moves = (
-        "Every task takes one to three tiles and gives one, which up to a row of later tasks take."
+    name: ClassVar[str] = "cholesky"
+    title: ClassVar[str] = "Tiled Cholesky"
+    moves: ClassVar[str] = (
+        "Every task takes one to three tiles and gives one, which later tasks take."
     )
-    full: ClassVar[dict[str, int]] = {"matrix": 3072, "tile": 512}
+    full: ClassVar[dict[str, int]] = {"matrix": 3584, "tile": 512}
     quick: ClassVar[dict[str, int]] = {"matrix": 1024, "tile": 256}
 
     def __init__(self, sizes: dict[str, int]) -> None:
@@ -151,7 +155,7 @@ class Cholesky:
         return hashlib.sha256(result.tobytes()).hexdigest()
 
 
-WORKLOADS: dict[str, type[Workload]] = {w.name: w for w in (Words, Cholesky)}
+WORKLOADS: dict[str, type[Workload]] = {Words.name: Words, Cholesky.name: Cholesky}
 
 
 def standard_library() -> Iterator[Path]:
