@@ -521,8 +521,8 @@ class ConnectorContract:
         need(connector, ListableConnector)
         peer.start(_put_for_ever, 20_000_000)
         rng = random.Random(1)
-        for _ in range(3):
-            time.sleep(0.02 + rng.random() * 0.02)
+        for _ in range(20):
+            time.sleep(rng.random() * 0.02)
             peer.send_signal(signal.SIGSTOP)
             connector.sweep()
             peer.send_signal(signal.SIGCONT)
