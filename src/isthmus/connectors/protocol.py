@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import (
     TYPE_CHECKING,
     Any,
-    ClassVar,
     NamedTuple,
     Protocol,
     TypeAlias,
@@ -54,12 +53,21 @@ class Connector(Protocol[K]):
     are named tuples of plain values (``str``, ``int``, ``bytes``), so they travel in any format.
     """
 
-    kind: ClassVar[str]
-    """Name in the registry of connectors."""
-    spec_type: ClassVar[type[Spec]]
-    """Struct whose fields are the constructor's arguments."""
-    key_type: ClassVar[type[tuple[Any, ...]]]
-    """The named tuple that `put` returns."""
+    # Class attributes; properties here because a mutable attribute would have to match exactly.
+    @property
+    def kind(self) -> str:
+        """Name in the registry of connectors."""
+        ...
+
+    @property
+    def spec_type(self) -> type[Spec]:
+        """Struct whose fields are the constructor's arguments."""
+        ...
+
+    @property
+    def key_type(self) -> type[tuple[Any, ...]]:
+        """The named tuple that `put` returns."""
+        ...
 
     @property
     def spec(self) -> Spec:

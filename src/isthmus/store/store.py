@@ -95,7 +95,7 @@ class Store:
                 raise TypeError(
                     f"{connector!r} is not a connector: it has no {method!r} (see isthmus.connectors)"
                 )
-        self.connector = connector
+        self.connector: Connector[Any] = connector
         self._serializer = serializer
         self._deserializer = deserializer
         self.metrics = StoreMetrics() if metrics else None
@@ -480,7 +480,7 @@ class Store:
         """Return `key` as this connector's key type; a plain tuple off the wire becomes one."""
         key_type = self.connector.key_type
         if type(key) is key_type:
-            return key  # type: ignore[no-any-return]
+            return key
         if type(key) in (tuple, list):
             try:
                 own: Key = msgspec.convert(key, key_type)

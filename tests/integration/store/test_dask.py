@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from isthmus.connectors.shm import SharedMemoryConnector
 
 from isthmus.connectors.file import FileConnector
+from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.proxy import Proxy, is_resolved
 from isthmus.store import Store
 

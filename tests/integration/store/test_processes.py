@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from isthmus.connectors.shm import SharedMemoryConnector
 
 from isthmus import errors
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
+from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.proxy import Proxy, is_resolved
 from isthmus.store import Store, get_store
 
