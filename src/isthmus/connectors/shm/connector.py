@@ -1,8 +1,7 @@
-"""The connector: which way an object goes, and what a reader has to check."""
+"""The connector: which way an object goes, and which keys are let in."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -12,21 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.handle import ConnectorHandle
 from isthmus.connectors.mapping import map_private, read
-from isthmus.connectors.naming import fresh_name, is_name, is_unfinished, made_here, owner
+from isthmus.connectors.naming import fresh_name, is_name, made_here, owner
 from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.polling import poll
 from isthmus.connectors.protocol import ObjectInfo
-from isthmus.connectors.shm.area import Area
-from isthmus.connectors.shm.ledger import Ledger
-from isthmus.connectors.shm.pool import Pool, Recycled
-from isthmus.connectors.shm.segment import PACKED_BYTES, SUFFIX, Packer, Segment, sweep_segment
-from isthmus.connectors.shm.spill import Spill
-from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
-from isthmus.errors import BrokenError, ElsewhereError, FullError, KeyTypeError, SpecError
+from isthmus.connectors.shm.segment import PACKED_BYTES, SUFFIX
+from isthmus.connectors.shm.session import Session
+from isthmus.errors import ElsewhereError, KeyTypeError, SpecError
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from isthmus.connectors.protocol import Buffer, Payload
 
@@ -53,72 +48,6 @@ class SharedMemoryKey(NamedTuple):
     """In a segment; -1 for a file of its own."""
     size: int = -1
     """In bytes, of a packed object; else -1."""
-
-
-class _Open:
-    """Everything of one connector that a forked child must not share with its parent."""
-
-    def __init__(self, spec: SharedMemorySpec) -> None:
-        self.pid = os.getpid()
-        self.area = Area(spec.name)
-        try:
-            self.spill = Spill(self.area, spec.name, spec.spill_dir)
-            self.ledger = Ledger(self.area.folder, spec.max_bytes, self.area.alone)
-        except BaseException:
-            self.area.close()
-            raise
-        self.packer = Packer(self.area, self.ledger)
-        self.pool = Pool(self.ledger)
-        self.segments: dict[str, Segment] = {}
-        if self.area.alone:
-            self.sweep()
-
-    def segment(self, name: str) -> Segment | None:
-        found = self.segments.get(name)
-        if found is None:
-            try:
-                found = Segment(self.area.path(name + SUFFIX))
-            except FileNotFoundError:
-                return None
-            # Here, so that memory is not kept for the sake of mappings that nobody looks at.
-            for old in [n for n, s in tuple(self.segments.items()) if s.retired]:
-                self.segments.pop(old, None)
-            self.segments[name] = found
-        return found
-
-    def sweep(self) -> int:
-        freed = self.spill.sweep()
-        for name in os.listdir(self.area.folder):
-            path = self.area.path(name)
-            if name.endswith(SUFFIX):
-                freed += sweep_segment(path, self.ledger)
-            elif is_unfinished(name):
-                with contextlib.suppress(FileNotFoundError):
-                    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                    try:
-                        if try_lock(fd) and remove(path) and not os.fstat(fd).st_nlink:
-                            freed += os.fstat(fd).st_size
-                    finally:
-                        os.close(fd)
-        self.ledger.recount(now=True)
-        return freed
-
-    def close(self) -> None:
-        if self.pid != os.getpid():
-            return  # a forked child's exit handler; `abandon` has closed everything
-        self.pool.empty()
-        self.packer.seal()
-        if self.area.leave():
-            self.sweep()
-            self.area.remove_if_empty()
-        self.ledger.close()
-        self.area.close()
-
-    def abandon(self) -> None:
-        self.pool.abandon()
-        self.packer.drop()
-        self.ledger.close()
-        self.area.close()
 
 
 class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
@@ -158,8 +87,8 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         self._shared = SharedMemorySpec(name, max_bytes, spill)
         super().__init__(self._shared)
         self._reopening = threading.Lock()
-        self._open: _Open | None = _Open(self._shared)
-        self._finalizer = weakref.finalize(self, _Open.close, self._open)
+        self._open: Session | None = Session(self._shared)
+        self._finalizer = weakref.finalize(self, Session.close, self._open)
         renew_after_fork(self)
 
     def put(self, obj: Payload) -> SharedMemoryKey:
@@ -169,12 +98,12 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         size = total(flat)
         if size <= PACKED_BYTES:
             packed = here.packer.append(flat, size)
-            if packed is None and self._make_room(here):
+            if packed is None and here.make_room():
                 packed = here.packer.append(flat, size)
             if packed is not None:
                 return SharedMemoryKey(*packed, size)
         name = fresh_name(here.area.host)
-        self._store(here, name, flat, size, absent=False)
+        here.store(name, flat, size, absent=False)
         return SharedMemoryKey(name)
 
     def get(self, key: SharedMemoryKey) -> Buffer | None:
@@ -185,7 +114,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             if segment is None or segment.find(key.offset, key.size) is None:
                 return None
             return segment.read(key.offset, key.size)
-        pinned = self._pin(here, key.name)
+        pinned = here.pin(key.name)
         if pinned is None:
             return None
         fd, size = pinned
@@ -202,7 +131,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if key.offset >= 0:
             whole = self.get(key)
             return None if whole is None else whole[offset : offset + size]
-        pinned = self._pin(here, key.name)
+        pinned = here.pin(key.name)
         if pinned is None:
             return None
         fd, whole_size = pinned
@@ -227,7 +156,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             if segment is not None:
                 segment.evict(key.offset, key.size, here.ledger)
         else:
-            self._evict_file(here, key.name)
+            here.evict_file(key.name)
 
     def reserve(self) -> SharedMemoryKey:
         """Return a fresh key under which nothing lies yet."""
@@ -239,7 +168,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if key.offset >= 0:
             raise KeyTypeError(type(self).__name__, "SharedMemoryKey from reserve()", key)
         flat = pieces(obj)
-        return self._store(here, key.name, flat, total(flat), absent=True)
+        return here.store(key.name, flat, total(flat), absent=True)
 
     def wait(self, key: SharedMemoryKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`, looking every 0.5 to 5 ms."""
@@ -292,16 +221,16 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         """Delete what killed processes left unfinished; return the bytes freed."""
         return self._here().sweep()
 
-    def _here(self) -> _Open:
+    def _here(self) -> Session:
         self._check()
         if self._open is None:  # in a forked child
             with self._reopening:
                 if self._open is None:
-                    self._open = _Open(self._shared)
-                    self._finalizer = weakref.finalize(self, _Open.close, self._open)
+                    self._open = Session(self._shared)
+                    self._finalizer = weakref.finalize(self, Session.close, self._open)
         return self._open
 
-    def _reach(self, key: SharedMemoryKey) -> _Open:
+    def _reach(self, key: SharedMemoryKey) -> Session:
         self._check(key)
         here = self._here()
         if not is_name(key.name):
@@ -314,131 +243,6 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
                 "use a file connector on a shared file system, or another that both reach",
             )
         return here
-
-    def _pin(self, here: _Open, name: str) -> tuple[int, int] | None:
-        """Open an object's file such that it cannot be recycled while the descriptor's lock lasts."""
-        path = here.area.path(name)
-        try:
-            while True:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    if try_lock(fd, shared=True) is not False:
-                        # It could have become another object's before we had the lock.
-                        found, there = os.fstat(fd), os.stat(path)
-                        if found.st_ino == there.st_ino and found.st_dev == there.st_dev:
-                            return fd, found.st_size
-                except BaseException:
-                    os.close(fd)
-                    raise
-                os.close(fd)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise BrokenError(f"shared memory {path}", error.strerror) from error
-
-    def _store(
-        self,
-        here: _Open,
-        name: str,
-        flat: Sequence[bytes | memoryview],
-        size: int,
-        absent: bool,
-    ) -> bool:
-        path = here.area.path(name)
-        if absent and os.path.lexists(path):
-            return False
-        file = self._write(here, name, flat, size)
-        if file is None and self._make_room(here):
-            file = self._write(here, name, flat, size)
-        if file is None:
-            return self._spill(here, name, flat, size)
-        if absent:
-            if not file.publish_if_absent(path):
-                here.ledger.free(size)
-                return False
-        else:
-            file.publish(path)
-        if isinstance(file, Recycled):
-            here.pool.remember(path, file)
-        return True
-
-    def _write(
-        self, here: _Open, name: str, flat: Sequence[bytes | memoryview], size: int
-    ) -> Unfinished | None:
-        """Return a filled file, or None if there is no room."""
-        recycled = here.pool.take(size)
-        if recycled is not None:
-            spare = recycled.size - size
-            recycled.write(flat)
-            if spare:
-                here.ledger.free(spare)
-            return recycled
-        if not here.ledger.book(size):
-            return None
-        try:
-            file = Unfinished(here.area.folder, name, 0o600)
-            file.write(flat)
-        except OSError as error:
-            here.ledger.free(size)
-            if full(error):
-                return None
-            raise
-        return file
-
-    def _make_room(self, here: _Open) -> bool:
-        """Give up what is kept for reuse, here and elsewhere; return whether another try may succeed."""
-        used = here.ledger.used
-        emptied = here.pool.empty()
-        here.ledger.squeeze()
-        here.ledger.recount()
-        return emptied or here.ledger.used < used
-
-    def _spill(self, here: _Open, name: str, flat: Sequence[bytes | memoryview], size: int) -> bool:
-        try:
-            return here.spill.store(name, flat)
-        except OSError as error:
-            if not full(error) and isinstance(error, BrokenError):
-                raise
-            raise FullError(
-                f"shared memory {here.area.folder} (budget {here.ledger.limit} bytes) and in "
-                f"{here.spill.place} ({error.strerror})",
-                size,
-                "evict objects, or choose another max_bytes or spill_dir",
-            ) from None
-
-    def _evict_file(self, here: _Open, name: str) -> None:
-        path = here.area.path(name)
-        if here.ledger.asked_to_squeeze():
-            here.pool.empty()
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        except OSError:
-            here.spill.evict(name)
-            return
-        try:
-            mapping = here.pool.recall(path)
-            size = os.fstat(fd).st_size
-            if not here.pool.wants(size):
-                if remove(path):
-                    here.ledger.free(size)
-                return
-            # Out of every reader's sight first: who comes now finds nothing, who came before has a lock.
-            aside = here.area.path(f".{name}.{os.urandom(4).hex()}.part")
-            try:
-                os.rename(path, aside)
-            except FileNotFoundError:
-                return
-            same = os.path.samestat(os.stat(aside), os.fstat(fd))
-            if same and try_lock(fd):
-                here.pool.give(Recycled(aside, fd, size, mapping))
-                fd = -1
-            elif remove(aside):
-                here.ledger.free(size)
-        finally:
-            if fd >= 0:
-                os.close(fd)
 
     def _release(self) -> None:
         self._finalizer()

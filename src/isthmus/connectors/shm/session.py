@@ -1,0 +1,224 @@
+"""What an open connector has of an area, and what it does with files of their own there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from isthmus.connectors.naming import is_unfinished
+from isthmus.connectors.shm.area import Area
+from isthmus.connectors.shm.ledger import Ledger
+from isthmus.connectors.shm.pool import Pool, Recycled
+from isthmus.connectors.shm.segment import SUFFIX, Packer, Segment, sweep_segment
+from isthmus.connectors.shm.spill import Spill
+from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
+from isthmus.errors import BrokenError, FullError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isthmus.connectors.shm.connector import SharedMemorySpec
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Everything of one connector that a forked child must not share with its parent."""
+
+    def __init__(self, spec: SharedMemorySpec) -> None:
+        self.pid = os.getpid()
+        self.area = Area(spec.name)
+        try:
+            self.spill = Spill(self.area, spec.name, spec.spill_dir)
+            self.ledger = Ledger(self.area.folder, spec.max_bytes, self.area.alone)
+        except BaseException:
+            self.area.close()
+            raise
+        self.packer = Packer(self.area, self.ledger)
+        self.pool = Pool(self.ledger)
+        self.segments: dict[str, Segment] = {}
+        if self.area.alone:
+            self.sweep()
+
+    def segment(self, name: str) -> Segment | None:
+        """Return a segment, anybody's, mapped; None if it is gone."""
+        found = self.segments.get(name)
+        if found is None:
+            try:
+                found = Segment(self.area.path(name + SUFFIX))
+            except FileNotFoundError:
+                return None
+            # Here, so that memory is not kept for the sake of mappings that nobody looks at.
+            for old in [n for n, s in tuple(self.segments.items()) if s.retired]:
+                self.segments.pop(old, None)
+            self.segments[name] = found
+        return found
+
+    def sweep(self) -> int:
+        """Delete what killed processes left unfinished; return the bytes freed."""
+        freed = self.spill.sweep()
+        for name in os.listdir(self.area.folder):
+            path = self.area.path(name)
+            if name.endswith(SUFFIX):
+                freed += sweep_segment(path, self.ledger)
+            elif is_unfinished(name):
+                with contextlib.suppress(FileNotFoundError):
+                    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                    try:
+                        if try_lock(fd) and remove(path) and not os.fstat(fd).st_nlink:
+                            freed += os.fstat(fd).st_size
+                    finally:
+                        os.close(fd)
+        self.ledger.recount(now=True)
+        return freed
+
+    def close(self) -> None:
+        """Leave; the last one out takes empty folders along."""
+        if self.pid != os.getpid():
+            return  # a forked child's exit handler; `abandon` has closed everything
+        self.pool.empty()
+        self.packer.seal()
+        if self.area.leave():
+            self.sweep()
+            self.area.remove_if_empty()
+        self.ledger.close()
+        self.area.close()
+
+    def abandon(self) -> None:
+        """Close what a forked child inherited, and let go of none of its parent's locks."""
+        self.pool.abandon()
+        self.packer.drop()
+        self.ledger.close()
+        self.area.close()
+
+    def pin(self, name: str) -> tuple[int, int] | None:
+        """Open an object's file such that it cannot be recycled while the descriptor's lock lasts."""
+        path = self.area.path(name)
+        try:
+            while True:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    if try_lock(fd, shared=True) is not False:
+                        # It could have become another object's before we had the lock.
+                        found, there = os.fstat(fd), os.stat(path)
+                        if found.st_ino == there.st_ino and found.st_dev == there.st_dev:
+                            return fd, found.st_size
+                except BaseException:
+                    os.close(fd)
+                    raise
+                os.close(fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BrokenError(f"shared memory {path}", error.strerror) from error
+
+    def store(
+        self,
+        name: str,
+        flat: Sequence[bytes | memoryview],
+        size: int,
+        absent: bool,
+    ) -> bool:
+        """Store an object in a file of its own, in memory or on disk.
+
+        Args:
+            name: of the file.
+            flat: the object's pieces.
+            size: of all of them, in bytes.
+            absent: only if there is none of this name, else return False.
+        """
+        path = self.area.path(name)
+        if absent and os.path.lexists(path):
+            return False
+        file = self._write(name, flat, size)
+        if file is None and self.make_room():
+            file = self._write(name, flat, size)
+        if file is None:
+            return self._spill_over(name, flat, size)
+        if absent:
+            if not file.publish_if_absent(path):
+                self.ledger.free(size)
+                return False
+        else:
+            file.publish(path)
+        if isinstance(file, Recycled):
+            self.pool.remember(path, file)
+        return True
+
+    def _write(self, name: str, flat: Sequence[bytes | memoryview], size: int) -> Unfinished | None:
+        """Return a filled file, or None if there is no room."""
+        recycled = self.pool.take(size)
+        if recycled is not None:
+            spare = recycled.size - size
+            recycled.write(flat)
+            if spare:
+                self.ledger.free(spare)
+            return recycled
+        if not self.ledger.book(size):
+            return None
+        try:
+            file = Unfinished(self.area.folder, name, 0o600)
+            file.write(flat)
+        except OSError as error:
+            self.ledger.free(size)
+            if full(error):
+                return None
+            raise
+        return file
+
+    def make_room(self) -> bool:
+        """Give up what is kept for reuse, here and elsewhere; return whether another try may succeed."""
+        used = self.ledger.used
+        emptied = self.pool.empty()
+        self.ledger.squeeze()
+        self.ledger.recount()
+        return emptied or self.ledger.used < used
+
+    def _spill_over(self, name: str, flat: Sequence[bytes | memoryview], size: int) -> bool:
+        try:
+            return self.spill.store(name, flat)
+        except OSError as error:
+            if not full(error) and isinstance(error, BrokenError):
+                raise
+            raise FullError(
+                f"shared memory {self.area.folder} (budget {self.ledger.limit} bytes) and in "
+                f"{self.spill.place} ({error.strerror})",
+                size,
+                "evict objects, or choose another max_bytes or spill_dir",
+            ) from None
+
+    def evict_file(self, name: str) -> None:
+        """Delete a file, in memory or on disk; keep its pages if nobody has it pinned."""
+        path = self.area.path(name)
+        if self.ledger.asked_to_squeeze():
+            self.pool.empty()
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.spill.evict(name)
+            return
+        try:
+            mapping = self.pool.recall(path)
+            size = os.fstat(fd).st_size
+            if not self.pool.wants(size):
+                if remove(path):
+                    self.ledger.free(size)
+                return
+            # Out of every reader's sight first: who comes now finds nothing, who came before has a lock.
+            aside = self.area.path(f".{name}.{os.urandom(4).hex()}.part")
+            try:
+                os.rename(path, aside)
+            except FileNotFoundError:
+                return
+            same = os.path.samestat(os.stat(aside), os.fstat(fd))
+            if same and try_lock(fd):
+                self.pool.give(Recycled(aside, fd, size, mapping))
+                fd = -1
+            elif remove(aside):
+                self.ledger.free(size)
+        finally:
+            if fd >= 0:
+                os.close(fd)
