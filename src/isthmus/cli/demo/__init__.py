@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -62,22 +61,19 @@ def main(argv: Sequence[str]) -> int:
         ):  # a path that cannot be written is told now, not in a minute
             pass
     report = _measure(options, begin, argv)
-    if options.json:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        from isthmus.cli.demo.terminal import show
-
-        show(report)
-    if not options.no_report:
+    if not options.no_report:  # before printing, whose reader may go away
         from isthmus.cli.demo.page import page
 
         with open(options.report, "w", encoding="utf-8") as file:
             file.write(page(report))
-        told = sys.stderr if options.json else sys.stdout
-        print(
-            f"{seconds_text(report.seconds)} in all; report: {os.path.abspath(options.report)}",
-            file=told,
-        )
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+        return 0 if report.agree() else 1
+    from isthmus.cli.demo.terminal import show
+
+    show(report)
+    where = "" if options.no_report else f"; report: {os.path.abspath(options.report)}"
+    print(f"{seconds_text(report.seconds)} in all{where}")
     return 0 if report.agree() else 1
 
 
