@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from integration.connectors.conftest import Open
-from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey
+from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, segment
 from isthmus.errors import BrokenError, ElsewhereError, KeyTypeError, SpecError
 from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
@@ -317,3 +321,52 @@ def _fork_and_stay(connector: SharedMemoryConnector) -> int:
     os.close(ours)
     os.close(theirs)
     return pid
+
+
+class Interrupted:
+    """A module one of whose functions does something else first, as if a process were stopped there."""
+
+    def __init__(self, module: Any, name: str, first: Callable[[], object]) -> None:
+        self._module, self._name, self._first = module, name, first
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._module, name)
+        if name != self._name:
+            return function
+
+        def interrupted(*args: Any, **options: Any) -> Any:
+            first, self._first = self._first, lambda: None
+            first()
+            return function(*args, **options)
+
+        return interrupted
+
+
+def test_a_new_segment_is_not_swept_before_it_is_locked(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c, sweeper = open_shm(), open_shm()
+    monkeypatch.setattr(segment, "fcntl", Interrupted(fcntl, "flock", sweeper.sweep))
+    key = c.put(b"kept")
+    assert c.get(key) == b"kept"
+
+
+@pytest.mark.parametrize("step", ["pwrite", "ftruncate", "fstat"])
+def test_an_owner_killed_while_it_makes_a_segment_harms_nobody(open_shm: Open, step: str) -> None:
+    c = open_shm()
+    with Peer(c) as peer:
+        with pytest.raises((EOFError, ConnectionError)):
+            peer.call(_put_and_die, step)
+    with Peer(c) as peer:  # in a process of its own: reading beyond the end of a file kills
+        peer.call(_sweep)
+    assert not [name for name in os.listdir(c._here().area.folder) if name.endswith(segment.SUFFIX)]
+    assert used(c) == 0
+
+
+def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:
+    segment.os = Interrupted(os, step, lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[attr-defined]
+    connector.put(b"never")
+
+
+def _sweep(connector: SharedMemoryConnector) -> int:
+    return connector.sweep()

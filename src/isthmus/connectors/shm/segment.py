@@ -185,14 +185,21 @@ class Packer:
         size = max(min(_SEGMENT_BYTES, self._ledger.limit // 16 & -4096), 64 << 10)
         if not self._ledger.book(size):
             return False
-        name = fresh_name(self._area.host)
-        path = self._area.path(name + SUFFIX)
         fd = -1
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            os.ftruncate(fd, size)
+            while fd < 0:
+                name = fresh_name(self._area.host)
+                path = self._area.path(name + SUFFIX)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if not os.fstat(
+                    fd
+                ).st_nlink:  # a sweeper took it for a dead owner's before we had the lock
+                    os.close(fd)
+                    fd = -1
+            # Header first: an heir cuts the file at the end that it reads there.
             os.pwrite(fd, struct.pack("=8Q", _TOP, *[0] * 7), 0)
+            os.ftruncate(fd, size)
             self._segment = Segment(path, fd)
         except OSError as error:
             self._ledger.free(size)
