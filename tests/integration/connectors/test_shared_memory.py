@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 
 from integration.connectors.conftest import Open
-from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, segment
+from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, ledger, segment
 from isthmus.errors import BrokenError, ElsewhereError, KeyTypeError, SpecError
 from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
@@ -361,6 +364,38 @@ def test_an_owner_killed_while_it_makes_a_segment_harms_nobody(open_shm: Open, s
         peer.call(_sweep)
     assert not [name for name in os.listdir(c._here().area.folder) if name.endswith(segment.SUFFIX)]
     assert used(c) == 0
+
+
+def test_who_comes_second_has_a_budget(open_shm: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[SharedMemoryConnector] = []
+    second = threading.Thread(target=lambda: opened.append(open_shm()))
+
+    def come() -> None:
+        second.start()
+        second.join(0.5)  # it has to wait for the first
+
+    monkeypatch.setattr(ledger, "mmap", Interrupted(mmap, "mmap", come))
+    opened.append(open_shm())
+    second.join()
+    limits = [connector._here().ledger.limit for connector in opened]
+    assert limits[0] == limits[1] > 0
+
+
+def test_a_forgotten_connector_may_close_while_another_counts(open_shm: Open, area: str) -> None:
+    c = open_shm()
+    other: Any = SharedMemoryConnector(area)
+    other.put(b"in a segment, which closing seals")
+    other.itself = other  # so that only the garbage collector finds it
+    del other
+    done = threading.Event()
+
+    def collect() -> None:
+        with c._here().ledger.locked():
+            gc.collect()
+        done.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert done.wait(10)
 
 
 def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:

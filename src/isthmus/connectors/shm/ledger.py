@@ -24,6 +24,10 @@ _USED, _LIMIT, _SQUEEZED = 0, 1, 2
 _WORDS = 8
 _RECOUNT_SECONDS = 1.0
 
+# Of this process: the thread whose turn it is, and the ledgers that it has locked.
+_turn = threading.RLock()
+_locked: set[tuple[int, int]] = set()
+
 
 class Ledger:
     """The mapped file ``.ledger`` of an area.
@@ -37,21 +41,20 @@ class Ledger:
 
     def __init__(self, folder: str, limit: int | None, fresh: bool) -> None:
         self._folder = folder
+        self._counted = float("-inf")
         self._fd = os.open(
             os.path.join(folder, ".ledger"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
-        self._threads = threading.RLock()
-        self._depth = 0
-        self._counted = float("-inf")
+        found = os.fstat(self._fd)
+        self._file = found.st_dev, found.st_ino
+        # In one go: who comes second must not read a limit that the first has yet to write.
         with self.locked():
             if os.fstat(self._fd).st_size < _WORDS * 8:
                 fresh = True
-                os.pwrite(
-                    self._fd, bytes(_WORDS * 8), 0
-                )  # written, as a mapping would die when full
-        self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
-        if fresh:
-            with self.locked():
+                # Written, as a mapping would die when memory is full.
+                os.pwrite(self._fd, bytes(_WORDS * 8), 0)
+            self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
+            if fresh:
                 self._words[_USED] = self._count()
                 self._words[_LIMIT] = (self._words[_USED] + _free(folder)) // 2
         self.limit = self._words[_LIMIT] if limit is None else limit
@@ -59,16 +62,21 @@ class Ledger:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process and thread away from the area's bookkeeping."""
-        with self._threads:
-            if not self._depth:
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
-            self._depth += 1
+        """Keep every other process and thread away from the area's bookkeeping.
+
+        A thread may enter again, through another ledger of the same area too: the garbage collector
+        closes forgotten connectors wherever it happens to run, and a second lock would wait for the first.
+        """
+        with _turn:
+            first = self._file not in _locked
             try:
+                if first:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX)
+                    _locked.add(self._file)
                 yield
             finally:
-                self._depth -= 1
-                if not self._depth:
+                if first:
+                    _locked.discard(self._file)
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def book(self, size: int) -> bool:
@@ -130,3 +138,9 @@ class Ledger:
 def _free(folder: str) -> int:
     space = os.statvfs(folder)
     return space.f_bavail * space.f_frsize
+
+
+# No fork in the middle of bookkeeping: neither a half of it nor a dead thread's turn reaches the child.
+os.register_at_fork(
+    before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release
+)
