@@ -71,7 +71,7 @@ class Pool:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._most = min(ledger.limit // 8, _MOST_BYTES)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer, run anywhere, may evict
         self._free: list[Recycled] = []
         self._published: dict[str, tuple[mmap.mmap, int]] = {}
         self._writes = False
