@@ -11,6 +11,7 @@ class, ``made`` the Unix second and host of production (for the error when the o
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -82,7 +83,7 @@ class StoreFactory(Generic[T]):
         self.made = made
         self._store = store
         self._wire: bytes | None = None
-        self._pending: Future[T] | None = None
+        self._pending: tuple[int, Future[T]] | None = None
 
     @property
     def config(self) -> StoreConfig:
@@ -108,14 +109,23 @@ class StoreFactory(Generic[T]):
             MissingObjectError: the store does not hold it (any more).
             ElsewhereError: it lies in the memory of another host.
         """
-        pending, self._pending = self._pending, None
+        pending, self._pending = self._under_way(), None
         return self._fetch() if pending is None else pending.result()
 
     def resolve_async(self) -> Future[T]:
         """Start fetching in the store's pool of threads; the next call takes the result."""
+        pending = self._under_way()
+        if pending is None:
+            pending = self.store._in_background(self._fetch)
+            self._pending = os.getpid(), pending
+        return pending
+
+    def _under_way(self) -> Future[T] | None:
+        """Return the fetch that will end: closing the store cancels some, a fork leaves all behind."""
         if self._pending is None:
-            self._pending = self.store._in_background(self._fetch)
-        return self._pending
+            return None
+        process, future = self._pending
+        return None if future.cancelled() or process != os.getpid() else future
 
     def _fetch(self) -> T:
         store = self.store
