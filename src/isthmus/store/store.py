@@ -251,13 +251,14 @@ class Store:
         wanted = [key for key, obj in found.items() if obj is self._MISSING]
         size = 0
         if wanted:
-            payloads = self.connector.get_batch(wanted, **options)
-            size = sum(len(data) for data in payloads if data is not None)
-            watch.lap("connector.get", size)
-            for key, data in zip(wanted, payloads, strict=True):
-                if data is not None:
-                    obj = found[key] = self._decode(data, deserializer)
-                    cache.put(key, obj, len(data))
+            with cache.coming(wanted) as fresh:
+                payloads = self.connector.get_batch(wanted, **options)
+                size = sum(len(data) for data in payloads if data is not None)
+                watch.lap("connector.get", size)
+                for key, data in zip(wanted, payloads, strict=True):
+                    if data is not None:
+                        obj = found[key] = self._decode(data, deserializer)
+                        cache.put(key, obj, len(data), fresh)
             watch.lap("decode", size)
         watch.stop(None, size)
         return [default if found[key] is self._MISSING else found[key] for key in keys]
@@ -279,8 +280,8 @@ class Store:
         self._check_open()
         watch = self._watch("evict")
         key = self._own(key)
-        self._cache.evict(key)
         self.connector.evict(key, **options)
+        self._forget(key)
         watch.stop(key)
 
     def clear(self) -> int:
@@ -294,8 +295,10 @@ class Store:
             raise TypeError(
                 f"{type(self.connector).__name__} cannot list its objects; evict them by key"
             )
+        gone = self.connector.clear()
+        self._flights.clear()
         self._cache.clear()
-        return self.connector.clear()
+        return gone
 
     # -- proxies -------------------------------------------------------------------------------
 
@@ -385,8 +388,8 @@ class Store:
             if found is self._MISSING:
                 found = self._fetch(key, deserializer, {})[0]
             if evict and found is not self._MISSING:
-                self._cache.evict(key)
                 self.connector.evict(key)
+                self._forget(key)
         else:
             found = self._get_cached(key, {})
         watch.stop(key)
@@ -469,12 +472,18 @@ class Store:
             again = self._cache.get(key, self._MISSING)
             if again is not self._MISSING:
                 return again
-            obj, size = self._fetch(key, None, options)
-            if obj is not self._MISSING:
-                self._cache.put(key, obj, size)
+            with self._cache.coming([key]) as fresh:
+                obj, size = self._fetch(key, None, options)
+                if obj is not self._MISSING:
+                    self._cache.put(key, obj, size, fresh)
             return obj
 
         return self._flights.run(key, fetch)
+
+    def _forget(self, key: Key) -> None:
+        """Let nobody here get an object that the channel no longer has, nor one that is on its way."""
+        self._flights.forget(key)
+        self._cache.evict(key)
 
     def _own(self, key: Any) -> Key:
         """Return `key` as this connector's key type; a plain tuple off the wire becomes one."""
