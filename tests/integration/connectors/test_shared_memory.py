@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from integration.connectors.conftest import Open
-from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, ledger, segment
+from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, ledger, segment, session
 from isthmus.errors import BrokenError, ElsewhereError, KeyTypeError, SpecError
 from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
@@ -396,6 +397,77 @@ def test_a_forgotten_connector_may_close_while_another_counts(open_shm: Open, ar
 
     threading.Thread(target=collect, daemon=True).start()
     assert done.wait(10)
+
+
+@pytest.mark.parametrize("moment", ["rename", "stat", "try_lock"])
+def test_a_sweep_in_the_middle_of_an_eviction(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    c, sweeper = open_shm(), open_shm()
+    key = c.put(pattern(1, MB))
+    swept = []
+
+    def sweep() -> None:
+        monkeypatch.undo()
+        swept.append(sweeper.sweep())
+
+    if moment == "try_lock":
+        monkeypatch.setattr(session, "try_lock", Interrupted(session, "try_lock", sweep).try_lock)
+    else:
+        monkeypatch.setattr(session, "os", Interrupted(os, moment, sweep))
+    c.evict(key)
+    assert swept
+    assert not c.exists(key)
+    assert seed_of(c.get(c.put(pattern(2, MB)))) == 2
+
+
+def test_what_a_killed_process_left_makes_room_for_others(open_shm: Open) -> None:
+    c = open_shm(max_bytes=64 * MB)
+    with Peer(c) as peer:
+        peer.call(chores.evict, peer.call(chores.put, 1, 7 * MB))  # kept there for the next object
+        peer.kill()
+    keys = [c.put(bytes(7 * MB)) for _ in range(9)]
+    assert not any(os.path.islink(c._here().area.path(key.name)) for key in keys)
+
+
+def test_readers_of_many_segments_keep_few_descriptors(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "_SEGMENT_BYTES", 64 << 10)
+    c, reader = open_shm(), open_shm()
+    keys = [c.put(pattern(i, 30_000)) for i in range(300)]
+    before = len(os.listdir("/proc/self/fd"))
+    assert [seed_of(reader.get(key)) for key in keys] == list(range(300))
+    assert len(os.listdir("/proc/self/fd")) - before <= 64
+
+
+def test_the_last_descriptor_is_enough_to_read_and_none_is_an_error(area: str) -> None:
+    code = f"""
+    import contextlib, os, resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    from isthmus.connectors.shm import SharedMemoryConnector
+    from isthmus.errors import BrokenError
+    from isthmus.testing.chores import pattern, seed_of
+    with SharedMemoryConnector({area!r}) as c:
+        key = c.put(pattern(1, 100_000))
+        taken = []
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        try:
+            c.evict(key)
+        except BrokenError:
+            pass
+        else:
+            raise AssertionError("neither evicted nor refused")
+        os.close(taken.pop())
+        assert [seed_of(c.get(key)) for _ in range(20)] == [1] * 20
+        for fd in taken:
+            os.close(fd)
+        c.evict(key)
+        assert not c.exists(key)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
 def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:

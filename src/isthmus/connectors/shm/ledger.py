@@ -1,7 +1,7 @@
 """How much of the budget is used, counted by all processes of an area together.
 
 Bytes are booked before they are used and given back after they are free, so a process killed in between
-makes the count too high, never too low; `recount` puts that right when the area seems full.
+makes the count too high; `recount` puts that right when the area seems full.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import mmap
 import os
 import stat
 import threading
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ __all__ = ["Ledger"]
 
 _USED, _LIMIT, _SQUEEZED = 0, 1, 2
 _WORDS = 8
-_RECOUNT_SECONDS = 1.0
 
 # Of this process: the thread whose turn it is, and the ledgers that it has locked.
 _turn = threading.RLock()
@@ -41,7 +39,6 @@ class Ledger:
 
     def __init__(self, folder: str, limit: int | None, fresh: bool) -> None:
         self._folder = folder
-        self._counted = float("-inf")
         self._fd = os.open(
             os.path.join(folder, ".ledger"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -92,13 +89,8 @@ class Ledger:
         with self.locked():
             self._words[_USED] -= size
 
-    def recount(self, *, now: bool = False) -> None:
-        """Count what is really there; at most once a second, unless `now`."""
-        moment = time.monotonic()
-        if not now:
-            if moment - self._counted < _RECOUNT_SECONDS:
-                return
-            self._counted = moment
+    def recount(self) -> None:
+        """Count what is really there; what others are writing meanwhile is missed until the next time."""
         with self.locked():
             self._words[_USED] = self._count()
 
