@@ -470,6 +470,35 @@ def test_the_last_descriptor_is_enough_to_read_and_none_is_an_error(area: str) -
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_what_the_killed_left_of_a_space_goes_when_another_is_opened_or_swept(
+    open_shm: Open, tmp_path: Path, explicit: bool
+) -> None:
+    names = [f"test-{uuid.uuid4().hex}" for _ in range(4)]
+    emptied, in_use, large, small = (SharedMemoryConnector(name) for name in names)
+    folders = [connector._here().area.folder for connector in (emptied, in_use, large, small)]
+    kept = [large.put(bytes(MB)), small.put(b"small")]
+    with Peer(emptied) as peer:
+        for size in (100, MB):
+            peer.call(chores.evict, peer.call(chores.put, 1, size))
+        for connector in (emptied, large, small):
+            connector.close()
+        if explicit:
+            neighbour = open_shm()
+        peer.kill()
+    assert [os.path.isdir(folder) for folder in folders] == [True] * 4
+    if explicit:
+        neighbour.sweep()
+    else:
+        open_shm()
+    assert [os.path.isdir(folder) for folder in folders] == [False, True, True, True]
+    in_use.close()
+    for name, key in zip(names[2:], kept, strict=True):
+        with SharedMemoryConnector(name) as connector:
+            assert connector.exists(key)
+            connector.clear()
+
+
 def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:
     segment.os = Interrupted(os, step, lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[attr-defined]
     connector.put(b"never")
