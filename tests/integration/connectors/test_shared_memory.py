@@ -21,7 +21,7 @@ import pytest
 
 from integration.connectors.conftest import Open
 from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, ledger, segment, session
-from isthmus.errors import BrokenError, ElsewhereError, KeyTypeError, SpecError
+from isthmus.errors import BrokenError, ClosedError, ElsewhereError, KeyTypeError, SpecError
 from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
 from isthmus.testing.peer import Peer
@@ -497,6 +497,24 @@ def test_what_the_killed_left_of_a_space_goes_when_another_is_opened_or_swept(
         with SharedMemoryConnector(name) as connector:
             assert connector.exists(key)
             connector.clear()
+
+
+@pytest.mark.parametrize("moment", ["rename", "fstat"])
+def test_a_thread_that_is_evicting_while_its_connector_is_closed_leaves_nothing(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    c, watcher = open_shm(), open_shm()
+    key = c.put(bytes(MB))
+
+    def close() -> None:
+        monkeypatch.undo()
+        c.close()
+
+    monkeypatch.setattr(session, "os", Interrupted(os, moment, close))
+    with pytest.raises(ClosedError):
+        c.evict(key)
+    left = os.listdir(watcher._here().area.folder)
+    assert not [name for name in left if name.endswith(".part")]
 
 
 def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:

@@ -14,6 +14,8 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+from isthmus.errors import ClosedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,11 +70,13 @@ class Ledger:
             first = self._file not in _locked
             try:
                 if first:
+                    if self._fd < 0:
+                        raise ClosedError(f"shared memory {self._folder}")
                     fcntl.flock(self._fd, fcntl.LOCK_EX)
                     _locked.add(self._file)
                 yield
             finally:
-                if first:
+                if first and self._fd >= 0:
                     _locked.discard(self._file)
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
 
@@ -111,9 +115,13 @@ class Ledger:
         return self._words[_USED]
 
     def close(self) -> None:
-        """Give up descriptor and mapping; holds no lock, so a forked child may do it too."""
-        os.close(self._fd)
-        self._words.release()
+        """Give up the descriptor, between two turns: its number may soon be another file's.
+
+        It holds no lock then, so a forked child may do this too.
+        """
+        with _turn:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def _count(self) -> int:
         # By inode: a file about to be published has two names. A spilled object is a link: no memory.

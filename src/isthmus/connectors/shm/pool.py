@@ -132,6 +132,11 @@ class Pool:
             mapping, _ = self._published.pop(path, (None, 0))
             return mapping
 
+    def close(self) -> None:
+        """Give up everything, and keep nothing that a thread under way may still give."""
+        self._most = 0
+        self.empty()
+
     def abandon(self) -> None:
         """Close what a forked child inherited; the files and their locks are its parent's."""
         for file in self._free:

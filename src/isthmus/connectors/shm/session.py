@@ -84,8 +84,8 @@ class Session:
         """Leave; the last one out takes empty folders along."""
         if self.pid != os.getpid():
             return  # a forked child's exit handler; `abandon` has closed everything
-        self.pool.empty()
-        self.packer.seal()
+        self.pool.close()
+        self.packer.close()
         if self.area.leave():
             self.sweep()
             self.area.remove_if_empty()
@@ -226,8 +226,8 @@ class Session:
                 return
             # Looked at under the lock: between the two, a sweeper may have taken it for debris.
             if try_lock(fd) and _is(aside, fd):
-                self.pool.give(Recycled(aside, fd, size, mapping))
-                fd = -1
+                recycled, fd = Recycled(aside, fd, size, mapping), -1
+                self.pool.give(recycled)
             elif remove(aside):
                 self.ledger.free(size)
         finally:
