@@ -183,6 +183,14 @@ def test_a_proxy_of_another_version_says_so(store: Store) -> None:
         proxy_from_wire(b"")
 
 
+@pytest.mark.parametrize(
+    "packed", [b"", b"\xc1", b"\x01", b"\x90", b"\x98" + 8 * b"\x01"], ids=repr
+)
+def test_what_is_no_configuration_is_refused(packed: bytes) -> None:
+    with pytest.raises(errors.SpecError, match="StoreConfig"):
+        unpack(packed)
+
+
 # -- threads -------------------------------------------------------------------------------------
 
 
