@@ -499,6 +499,16 @@ def test_what_the_killed_left_of_a_space_goes_when_another_is_opened_or_swept(
             connector.clear()
 
 
+def test_what_lies_there_of_another_host_is_not_listed(open_shm: Open) -> None:
+    c = open_shm()
+    for name in ("0badcafe-1f-0123456789ab", "0badcafe-1f-0123456789ab.seg"):
+        Path(c._here().area.path(name)).touch()
+    assert list(c.list()) == []
+    assert c.clear() == 0
+    for name in ("0badcafe-1f-0123456789ab", "0badcafe-1f-0123456789ab.seg"):
+        Path(c._here().area.path(name)).unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("moment", ["rename", "fstat"])
 def test_a_thread_that_is_evicting_while_its_connector_is_closed_leaves_nothing(
     open_shm: Open, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -182,8 +182,8 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         here = self._here()
         for name in os.listdir(here.area.folder):
             base = name.removesuffix(SUFFIX)
-            if not is_name(base):
-                continue
+            if not is_name(base) or not made_here(base, here.area.host):
+                continue  # of another boot, where the place outlives one: no key reaches it
             if base == name:
                 info = self.stat(SharedMemoryKey(name))
                 if info is not None:
