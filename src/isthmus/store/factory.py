@@ -20,7 +20,6 @@ import msgspec
 from isthmus.codec import load_callable, pack_callable
 from isthmus.errors import CodecError, MissingObjectError
 from isthmus.proxy import Proxy, TargetClass
-from isthmus.store import names
 from isthmus.store.config import StoreConfig, unpack
 
 if TYPE_CHECKING:
@@ -95,11 +94,9 @@ class StoreFactory(Generic[T]):
         """The object's store in this process, opened if need be."""
         store = self._store
         if store is None or store.closed:
-            from isthmus.store.store import Store
+            from isthmus.store.store import reopen
 
-            store = self._store = names.find(
-                self.identity, lambda: Store.from_config(self.config, register=False)
-            )
+            store = self._store = reopen(self.identity)
         return store
 
     def __call__(self) -> T:

@@ -17,7 +17,7 @@ from isthmus.errors import ClosedError, KeyTypeError
 from isthmus.proxy import Proxy, TargetClass
 from isthmus.store import names
 from isthmus.store.cache import Cache
-from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreConfig
+from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreConfig, unpack
 from isthmus.store.factory import StoreFactory
 from isthmus.store.flight import SingleFlight
 from isthmus.store.metrics import UNMEASURED, StoreMetrics
@@ -416,6 +416,10 @@ class Store:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A store travels as what opens it: the receiver finds the one it has open, or opens one.
+        return reopen, (self._identity,)
+
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
         return f"<{state}Store {self.name!r} over {self.connector!r}>"
@@ -523,3 +527,12 @@ class Store:
         self._pool_lock = threading.Lock()
         if self.metrics is not None:
             self.metrics = StoreMetrics(self.metrics.max_objects)
+
+
+def reopen(identity: bytes) -> Store:
+    """Return this process's store of a configuration in msgpack, opened if need be.
+
+    Raises:
+        SpecError: the bytes are no store's configuration.
+    """
+    return names.find(identity, lambda: Store.from_config(unpack(identity)))

@@ -475,6 +475,16 @@ def test_a_configuration_off_the_wire_is_the_same_store(make: Callable[..., Stor
     assert unpack(config.pack()) == config
 
 
+def test_a_store_pickles_as_what_opens_it(make: Callable[..., Store]) -> None:
+    store = make("travelling", cache_size=3)
+    assert pickle.loads(pickle.dumps(store)) is store
+    data, key = pickle.dumps(store), store.put([1])
+    store.close()
+    with pickle.loads(data) as again:
+        assert again is not store
+        assert (again.config(), again.get(key)) == (store.config(), [1])
+
+
 def test_get_or_create_opens_and_registers(tmp_path: Path) -> None:
     config = {"name": "fresh", "kind": "file", "options": {"store_dir": str(tmp_path)}}
     store = get_or_create_store(config)
