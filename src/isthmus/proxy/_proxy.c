@@ -197,6 +197,10 @@ proxy_getattro(PyObject *self, PyObject *name)
     if (proxy->target == NULL) {
         return PyObject_CallFunctionObjArgs(state.answer_unresolved, self, name, NULL);
     }
+    getattrofunc get = Py_TYPE(proxy->target)->tp_getattro;
+    if (get != NULL) {
+        return get(proxy->target, name); /* a call less than PyObject_GetAttr, which checks the name again */
+    }
     return PyObject_GetAttr(proxy->target, name);
 }
 
