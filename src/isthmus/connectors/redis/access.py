@@ -146,9 +146,12 @@ def connect(spec: RedisSpec) -> Client:
         asking["password"] = _secret(spec.sentinel_password_env)
         found = Sentinel(list(_nodes(spec)), sentinel_kwargs=asking, **options)
         master = found.master_for(spec.sentinel)
-        return Client(
-            master, lambda: [c.connection_pool.disconnect() for c in (master, *found.sentinels)]
-        )
+
+        def close() -> None:
+            for one in (master, *found.sentinels):
+                one.connection_pool.disconnect()
+
+        return Client(master, close)
     where = (
         {"unix_socket_path": spec.unix_socket}
         if spec.unix_socket

@@ -1,8 +1,8 @@
 """RESP2 over a connection of redis-py's, without its copies.
 
 The client library opens, authenticates and pools connections. What goes over one is written and read
-here: its own parser gathers a large reply in pieces of 64 kB and joins them, three times the object in memory,
-where a reply's size is known before its first byte.
+here: its own parser gathers a large reply in pieces of 64 kB and joins them, although a reply tells its
+size before its first byte.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Command", "Link", "Refused", "command"]
+__all__ = ["Command", "Link", "RefusedError", "command", "raise_first"]
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ _BUFFER = 1 << 14
 _JOINED = 1 << 16  # what is smaller is copied together: a system call costs more
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """An error reply. ``args``: its text."""
 
 
@@ -79,7 +79,7 @@ class Link:
     ) -> Iterator[T | Any]:
         """Send requests, at most `window` ahead of the replies, and yield what `read` makes of each reply.
 
-        An error reply is yielded, as a `Refused`, not raised: the others' replies still come. Whoever
+        An error reply is yielded, as a `RefusedError`, not raised: the others' replies still come. Whoever
         stops in between has to give up the connection.
         """
         read = self.reply if read is None else read
@@ -97,12 +97,16 @@ class Link:
                 outstanding -= 1
 
     def reply(self) -> Any:
-        """Return the next reply: bytes, int, list, None, or `Refused`."""
+        """Return the next reply: bytes, int, list, None, or `RefusedError`."""
         line = self._line()
         sort, rest = line[:1], line[1:]
         if sort == b"$":
             size = int(rest)
-            return None if size < 0 else bytes(self.body(bytearray(size)))
+            if size < 0:
+                return None
+            data = bytearray(size)
+            self.body(memoryview(data))
+            return bytes(data)
         if sort == b":":
             return int(rest)
         if sort == b"*":
@@ -110,24 +114,28 @@ class Link:
         if sort == b"+":
             return bytes(rest)
         if sort == b"-":
-            return Refused(rest.decode("utf-8", "replace"))
+            return RefusedError(rest.decode("utf-8", "replace"))
         raise ConnectionError(f"its answer is no RESP2: {line[:40]!r}")
 
-    def size(self) -> int | Refused | None:
-        """Return how many bytes the next reply, a bulk string, has; `fill` and `end` must follow."""
+    def size(self) -> int | RefusedError | None:
+        """Return how many bytes the next reply, a bulk string, has; `body` must follow."""
         line = self._line()
         if line[:1] == b"$":
             size = int(line[1:])
             return None if size < 0 else size
         if line[:1] == b"-":
-            return Refused(line[1:].decode("utf-8", "replace"))
+            return RefusedError(line[1:].decode("utf-8", "replace"))
         raise ConnectionError(f"its answer is no bulk string: {line[:40]!r}")
 
-    def body(self, target: bytearray | memoryview) -> bytearray | memoryview:
-        """Fill `target` with the whole of a bulk string."""
-        self.fill(memoryview(target))
-        self.end()
-        return target
+    def body(self, target: memoryview) -> None:
+        """Fill `target` with what is left of a bulk string, and read its end."""
+        self.fill(target)
+        while self._end - self._start < 2:
+            self._more()
+        mark = bytes(self._buffer[self._start : self._start + 2])
+        self._start += 2
+        if mark != b"\r\n":
+            raise ConnectionError(f"its answer is no RESP2: {mark!r} ends a string")
 
     def fill(self, target: memoryview) -> None:
         """Read exactly as many bytes as `target` has, straight into it."""
@@ -139,16 +147,6 @@ class Link:
             if not got:
                 raise ConnectionError("it closed the connection")
             done += got
-
-    def end(self) -> None:
-        """Read the end of a bulk string."""
-        mark = bytearray(2)
-        while self._end - self._start < 2:
-            self._more()
-        mark[:] = self._buffer[self._start : self._start + 2]
-        self._start += 2
-        if mark != b"\r\n":
-            raise ConnectionError(f"its answer is no RESP2: {bytes(mark)!r} ends a string")
 
     def _line(self) -> bytes:
         searched = 0
@@ -172,3 +170,12 @@ class Link:
         if not got:
             raise ConnectionError("it closed the connection")
         self._end += got
+
+
+def raise_first(replies: Iterable[T]) -> list[T]:
+    """Return all replies or, when all were read, raise the first refusal among them."""
+    got = list(replies)
+    for reply in got:
+        if isinstance(reply, RefusedError):
+            raise reply
+    return got
