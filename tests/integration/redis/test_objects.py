@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import redis
-from integration.redis.conftest import Open
 
+from integration.redis.conftest import Open
 from isthmus.connectors.redis import RedisConnector, RedisKey
 from isthmus.errors import BrokenError, FullError, SpecError
 from isthmus.store import Store
@@ -33,7 +33,7 @@ def raw(server: RedisServer) -> Iterator[redis.Redis]:
 
 def keys_of(raw: redis.Redis, connector: RedisConnector) -> list[bytes]:
     prefix: str = connector.config()["prefix"]
-    return sorted(k for k in raw.keys() if k.startswith(prefix.encode()))  # noqa: SIM118
+    return sorted(k for k in raw.keys() if k.startswith(prefix.encode()))
 
 
 def test_clear_touches_nothing_but_its_prefix(open_redis: Open, raw: redis.Redis) -> None:
@@ -171,10 +171,14 @@ def test_a_full_server_says_so_and_keeps_nothing(size: int) -> None:
         redis.Redis(port=server.port) as raw,
         RedisConnector("127.0.0.1", server.port, chunk_bytes=100_000) as connector,
     ):
-        kept = []
-        with pytest.raises(FullError, match="maxmemory") as caught:
+        kept: list[tuple[int, RedisKey]] = []
+
+        def fill() -> None:
             for seed in range(100):
-                kept.append((seed, connector.put(pattern(seed, size))))
+                kept.append((seed, connector.put(pattern(seed, size))))  # noqa: PERF401
+
+        with pytest.raises(FullError, match="maxmemory") as caught:
+            fill()
         assert caught.value.args[1] == size
         objects = [info.key for info in connector.list()]
         assert sorted(objects) == sorted(key for _, key in kept)

@@ -100,9 +100,11 @@ class Transfer:
         """
         requests = (command(b"GET", self._layout.manifest(name)) for name in names)
         window = _SMALL_AHEAD if len(names) > _CHUNKS_AHEAD else _CHUNKS_AHEAD
-        firsts = raise_first(link.run(requests, window=window, read=lambda: _first(link)))
+        firsts: list[Any] = raise_first(
+            link.run(requests, window=window, read=lambda: _first(link))
+        )
         return [
-            None if first is None else self._rest(link, name, first[0], first[1])
+            None if first is None else self._rest(link, name, *first)
             for name, first in zip(names, firsts, strict=True)
         ]
 
