@@ -184,7 +184,7 @@ def _nodes(spec: RedisSpec) -> Iterator[tuple[str, int]]:
 
 def silence(where: str, error: Exception) -> IsthmusError:
     """Return our error for a connection that could not be made, or broke."""
-    text = str(error)
+    text = str(error).rstrip(".")
     if any(word in text for word in _HINTS):
         return refusal(where, text, 0)
     return BrokenError(
