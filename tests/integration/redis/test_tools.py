@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from integration.redis.conftest import Open
-
 from isthmus.bench.records import read_records
 from isthmus.testing.peer import Peer
 from isthmus.testing.servers import RedisServer
