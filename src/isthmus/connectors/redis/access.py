@@ -46,7 +46,7 @@ class RedisSpec(Spec):
     sentinel_password_env: str | None = None
     nodes: str = ""
     """More nodes of the cluster, or more sentinels: ``host:port,host:port``."""
-    chunk_bytes: int = 1 << 22
+    chunk_bytes: int = 1 << 21
     """Bytes of an object that go under one key."""
     unfinished_seconds: int = 3600
     """How long the server keeps the chunks of an object whose writer never finished it."""

@@ -91,7 +91,7 @@ class RedisConnector(ConnectorHandle[RedisKey]):
         sentinel: str | None = None,
         sentinel_password_env: str | None = None,
         nodes: str = "",
-        chunk_bytes: int = 1 << 22,
+        chunk_bytes: int = 1 << 21,
         unfinished_seconds: int = 3600,
         timeout: float = 30.0,
     ) -> None:
