@@ -81,7 +81,8 @@ def test_requests_stay_within_the_window(ends: tuple[Link, socket.socket]) -> No
 
     def requests() -> Iterator[list[bytes]]:
         nonlocal made
-        for made in range(1, 11):
+        for _ in range(10):
+            made += 1
             yield [b"x"]
 
     server.sendall(b":1\r\n" * 10)
