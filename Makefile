@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml setup.py requirements/lock.txt scripts/setup $(wi
 demo: $(VENV)/.ready ## the main job: word counts and a tiled Cholesky, by value and by proxy
 	$(BIN)/isthmus demo
 
-test: $(VENV)/.ready ## core, shared memory, files, Dask: minutes
+test: $(VENV)/.ready ## core, shared memory, files, Redis, Dask: minutes
 	$(ENV) $(BIN)/python -m pytest -q -m "not large and not extras" tests
 
 test-all: $(VENV)/.ready ## every extra and every interpreter that can be found

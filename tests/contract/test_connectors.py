@@ -11,8 +11,10 @@ import pytest
 
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
+from isthmus.connectors.redis import RedisConnector
 from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.testing.connector_contract import ConnectorContract
+from isthmus.testing.servers import RedisServer
 
 
 class Contract(ConnectorContract):
@@ -53,5 +55,34 @@ class TestSharedMemoryThatIsFull(Contract):
     def connector(self, tmp_path: Path) -> Iterator[SharedMemoryConnector]:
         name = f"test-{uuid.uuid4().hex}"
         with SharedMemoryConnector(name, max_bytes=0, spill_dir=tmp_path) as connector:
+            yield connector
+            connector.clear()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+class TestRedis(Contract):
+    @pytest.fixture
+    def connector(self, redis_server: RedisServer) -> Iterator[RedisConnector]:
+        prefix = f"test-{uuid.uuid4().hex}"
+        with RedisConnector("127.0.0.1", redis_server.port, prefix=prefix) as connector:
+            yield connector
+            connector.clear()
+
+
+class TestRedisInSmallChunks(Contract):
+    """Nearly every object has many chunks."""
+
+    @pytest.fixture
+    def connector(self, redis_server: RedisServer) -> Iterator[RedisConnector]:
+        with RedisConnector(
+            prefix=f"test-{uuid.uuid4().hex}",
+            unix_socket=redis_server.unix_socket,
+            chunk_bytes=5_000,
+        ) as connector:
             yield connector
             connector.clear()

@@ -1,4 +1,4 @@
-"""Connectors: bytes in, bytes out, over memory, shared memory, files, and what third parties add."""
+"""Connectors: bytes in, bytes out, over memory, shared memory, files, Redis, and what third parties add."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ connectors: Registry[type[Connector[Any]]] = Registry(
         "memory": "isthmus.connectors.memory:MemoryConnector",
         "shm": "isthmus.connectors.shm:SharedMemoryConnector",
         "file": "isthmus.connectors.file:FileConnector",
+        "redis": "isthmus.connectors.redis:RedisConnector",
     },
 )
 """Every connector by kind; ``connectors.get(kind).from_config(options)`` opens one."""

@@ -44,7 +44,7 @@ class PickleFileConfig(TransformerConfig):
 class ConnectorConfig(Config):
     """The channel of a store."""
 
-    kind: str = Field(default="shm", description="kind of connector: shm, file, ...")
+    kind: str = Field(default="shm", description="kind of connector: shm, file, redis, ...")
     options: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the connector, as an inline TOML table"
     )
@@ -69,6 +69,8 @@ class ProxyConfig(TransformerConfig):
             options.setdefault("name", name)
         elif self.connector.kind == "file":
             options.setdefault("store_dir", str((run_dir / "objects").absolute()))
+        elif self.connector.kind == "redis":
+            options.setdefault("prefix", name)
         return ProxyTransformer.over(
             self.connector.kind, options, name=name, cache_size=self.cache_size
         )
