@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isthmus.connectors import (
@@ -175,8 +176,8 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
             return part
 
         try:
-            sealed = Sealed(info.size, fetch, object_id, self._keyring, self._name(key))
-            return sealed.read(offset, size)
+            name = partial(self._name, key)
+            return Sealed(info.size, fetch, object_id, self._keyring, name).read(offset, size)
         except _EvictedError:
             return None
 
@@ -218,7 +219,7 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
             lambda offset, size: view[offset : offset + size],
             object_id,
             self._keyring,
-            self._name(key),
+            partial(self._name, key),
         )
         return sealed.read(0, sealed.size)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isthmus.errors import MissingSecretError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["KEY_ID_BYTES", "Keyring", "SecretKey"]
 
@@ -71,11 +71,11 @@ class Keyring:
                 raise MissingSecretError("encrypting", f"the key of {self.references[0]}", looked)
         return self._newest
 
-    def find(self, key_id: bytes, what: str) -> SecretKey:
+    def find(self, key_id: bytes, name: Callable[[], str]) -> SecretKey:
         """Return a key by its id; an unknown one makes it look at every reference again.
 
         Raises:
-            MissingSecretError: no reference leads to it; names `what`, the key, and each reference.
+            MissingSecretError: no reference leads to it; names the object, the key, and each reference.
             SpecError: what is there is no key.
         """
         key = self._known.get(key_id)
@@ -83,7 +83,7 @@ class Keyring:
             looked = self._read()
             key = self._known.get(key_id)
             if key is None:
-                raise MissingSecretError(what, f"key {key_id.hex()}", looked)
+                raise MissingSecretError(name(), f"key {key_id.hex()}", looked)
         return key
 
     def _read(self) -> tuple[str, ...]:

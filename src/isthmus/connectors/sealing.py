@@ -90,7 +90,7 @@ class Sealed:
         fetch: returns a part of it, by offset and size.
         object_id: the one that it must have.
         keyring: has the key.
-        what: what to call the object in errors.
+        name: returns what to call the object in errors.
 
     Raises:
         MissingSecretError: its key is not here.
@@ -103,23 +103,23 @@ class Sealed:
         fetch: Callable[[int, int], Buffer],
         object_id: bytes,
         keyring: Keyring,
-        what: str,
+        name: Callable[[], str],
     ) -> None:
-        self._what = what
+        self._name = name
         self._fetch = fetch
         self._stored = stored
         header = bytes(fetch(0, HEADER_BYTES))
         found = object_id_of(header)
         if found is None:
-            raise TamperedError(what, "it does not begin as an encrypted object does")
+            raise TamperedError(name(), "it does not begin as an encrypted object does")
         if found != object_id:
-            raise TamperedError(what, "another object lies in its place")
+            raise TamperedError(name(), "another object lies in its place")
         self._count, last = _layout(stored)
         self.size = size_of(stored)
         """Bytes of the object itself."""
         if last < TAG_BYTES or (last == TAG_BYTES and self._count > 1):
-            raise TamperedError(what, f"{stored} bytes are not its whole length")
-        self._cipher = _cipher(keyring.find(header[_KEY_AT:_OBJECT_AT], what), header)
+            raise TamperedError(name(), f"{stored} bytes are not its whole length")
+        self._cipher = _cipher(keyring.find(header[_KEY_AT:_OBJECT_AT], name), header)
         self._invalid = require("cryptography.exceptions", **_WHAT).InvalidTag
 
     def read(self, offset: int, size: int) -> bytearray:
@@ -157,7 +157,7 @@ class Sealed:
                 raise self._invalid
             self._cipher.decrypt_into(_nonce(number, last=last), chunk, None, into)
         except self._invalid:
-            raise TamperedError(self._what, f"chunk {number + 1} of {self._count}") from None
+            raise TamperedError(self._name(), f"chunk {number + 1} of {self._count}") from None
 
 
 _WHAT = {"extra": "encrypted", "what": "the encrypted connector"}
