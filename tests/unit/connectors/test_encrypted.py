@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import sys
 import tracemalloc
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,13 @@ from isthmus.connectors.keyring import Keyring
 from isthmus.connectors.memory import MemoryConnector
 from isthmus.connectors.multi import MultiConnector, Policy
 from isthmus.connectors.sealing import CHUNK_BYTES, HEADER_BYTES, TAG_BYTES
-from isthmus.errors import KeyTypeError, MissingSecretError, SpecError, TamperedError
+from isthmus.errors import (
+    KeyTypeError,
+    MissingExtraError,
+    MissingSecretError,
+    SpecError,
+    TamperedError,
+)
 from isthmus.proxy import extract
 from isthmus.store import Store
 
@@ -346,3 +353,9 @@ def test_it_composes_with_multi(tmp_path: Path) -> None:
             found = [store.get(k) for k in (store.put([1]), store.put("x", tags=()))]
             assert found == [[1], "x"]
             assert [len(list((tmp_path / name).iterdir())) for name in "bc"] == [1, 1]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(MissingExtraError, match=r"isthmus\[encrypted\]"):
+        EncryptedConnector(MemoryConnector("bare"), [f"env:{NAME}"])
