@@ -37,6 +37,10 @@ class Nested:
 
     Args:
         given: an open connector, or the specification of one.
+
+    Raises:
+        SpecError: the specification has a wrong option.
+        UnknownKindError: no connector is of its kind.
     """
 
     def __init__(self, given: Connector[Any] | NestedSpec | Mapping[str, Any]) -> None:
@@ -44,7 +48,10 @@ class Nested:
             self.spec = NestedSpec(given.kind, given.config())
             self._connector: Connector[Any] | None = given
         else:
-            self.spec = given if isinstance(given, NestedSpec) else NestedSpec.from_config(given)
+            given = given if isinstance(given, NestedSpec) else NestedSpec.from_config(given)
+            # Checked, and made what it will be: a relative path must not travel.
+            plugin: Any = connectors.get(given.kind)
+            self.spec = NestedSpec(given.kind, plugin.spec_type.from_config(given.options).config())
             self._connector = None
         self._opening = threading.Lock()
         renew_after_fork(self)

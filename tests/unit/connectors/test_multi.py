@@ -290,6 +290,7 @@ def test_its_configuration_is_short_and_fits_toml(tmp_path: Path) -> None:
         ({"connectors": {"a": {"kind": "memory"}}, "fallback": "b"}, "'b', among a"),
         ({"connectors": {"a": {"kind": "memory", "policy": {"min_bytes": -1}}}}, "min_bytes"),
         ({"connectors": {"a": {"kind": "memory", "policy": {"max_size": 1}}}}, "max_size"),
+        ({"connectors": {"a": {"kind": "memory", "options": {"size": 1}}}}, "size"),
     ],
 )
 def test_a_wrong_configuration_is_refused(config: dict[str, Any], says: str) -> None:
@@ -319,3 +320,15 @@ def test_one_within_another(tmp_path: Path) -> None:
         assert [info.key for info in multi.list()] == [key]
         with MultiConnector.from_config(multi.config()) as again:
             assert again.get(key) == b"1"
+
+
+def test_a_relative_path_does_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    member = {"kind": "file", "options": {"store_dir": "objects"}}
+    with MultiConnector.from_config({"connectors": {"a": member}}) as multi:
+        key = multi.put(b"x")
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        with MultiConnector.from_config(multi.config()) as again:
+            assert again.get(key) == b"x"
