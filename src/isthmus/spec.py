@@ -104,7 +104,7 @@ class Registry(Generic[T]):
         Raises:
             NameTakenError: the kind names another plugin already.
         """
-        known = self._loaded.setdefault(kind, plugin)
+        known = self._loaded.get(kind, plugin)
         if kind in self.builtin or (known is not plugin and _name(known) != _name(plugin)):
             raise NameTakenError(self.group, kind)
         self._loaded[kind] = plugin

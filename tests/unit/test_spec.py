@@ -69,6 +69,8 @@ def test_a_kind_is_registered_once() -> None:
     for kind in ("mine", "rotary"):
         with pytest.raises(errors.NameTakenError):
             registry.register(kind, object())
+    with pytest.raises(ModuleNotFoundError, match="'x'"):  # still the built-in one
+        registry.get("rotary")
 
 
 def test_builtins_are_the_entry_points_of_this_distribution() -> None:

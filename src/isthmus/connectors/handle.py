@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from isthmus.errors import ClosedError, KeyTypeError
@@ -19,7 +20,7 @@ __all__ = ["ConnectorHandle"]
 K = TypeVar("K", bound=tuple[Any, ...])
 
 
-class ConnectorHandle(Generic[K]):
+class ConnectorHandle(ABC, Generic[K]):
     """The channel-independent part of a connector; a subclass adds ``put get exists evict``.
 
     A subclass sets `kind`, `spec_type` and `key_type`, takes the spec's fields as its constructor's
@@ -34,13 +35,21 @@ class ConnectorHandle(Generic[K]):
         self._spec = spec
         self._closed = False
 
+    @abstractmethod
     def put(self, obj: Payload) -> K:
         """Store an object."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get(self, key: K) -> Buffer | None:
         """Return the object's bytes, or None."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def exists(self, key: K) -> bool:
+        """Return whether a complete object lies under `key`."""
+
+    @abstractmethod
+    def evict(self, key: K) -> None:
+        """Delete an object; no error if there is none."""
 
     @property
     def spec(self) -> Spec:
@@ -81,6 +90,10 @@ class ConnectorHandle(Generic[K]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration: what is open here, or in this process's memory, stays here."""
+        return type(self).from_config, (self.config(),)
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items())

@@ -25,9 +25,9 @@ def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
 
     Where the file system has no mappings, or descriptors run short, the bytes are read instead.
     """
-    if _descriptors_run_short(fd):
-        return read(fd, 0, size)
     try:
+        if _descriptors_run_short(fd):
+            return read(fd, 0, size)
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY))
     except OSError as error:
         if error.errno not in (errno.ENODEV, errno.EMFILE, errno.ENFILE):

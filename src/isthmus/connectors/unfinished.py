@@ -98,11 +98,13 @@ class Unfinished:
         self.open_to_readers()
         try:
             os.rename(self.path, path)
-        except FileNotFoundError:
+        except BaseException as error:
             self.discard()
-            raise BrokenError(
-                self.folder, "an unfinished file was deleted by somebody else"
-            ) from None
+            if isinstance(error, FileNotFoundError):
+                raise BrokenError(
+                    self.folder, "an unfinished file was deleted by somebody else"
+                ) from None
+            raise
         self.release()
 
     def publish_if_absent(self, path: str) -> bool:

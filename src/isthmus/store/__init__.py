@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from isthmus.store import names
 from isthmus.store.config import StoreConfig
 from isthmus.store.factory import StoreFactory, factory_from_wire, proxy_from_wire
 from isthmus.store.metrics import Metrics, Operation, StoreMetrics
@@ -47,9 +48,10 @@ def get_or_create_store(config: StoreConfig | dict[str, Any], *, register: bool 
     """
     if not isinstance(config, StoreConfig):
         config = StoreConfig.from_config(config)
-    store = get_store(config.name)
-    if store is None:
-        return Store.from_config(config, register=register)
+    with names.opening():  # threads that ask together get one store
+        store = get_store(config.name)
+        if store is None:
+            return Store.from_config(config, register=register)
     if (store.connector.kind, store.connector.config()) != (config.kind, config.options):
         from isthmus.errors import NameTakenError
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable, Iterator
 
 __all__ = ["Cache"]
 
@@ -33,7 +34,9 @@ class Cache:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._coming: list[set[Hashable]] = []
+        # Reentrant: the garbage collector runs finalizers wherever it likes, and they may come back here.
+        self._lock = threading.RLock()
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return the object under `key`, now the most recently used, or `default`."""
@@ -44,13 +47,30 @@ class Cache:
             self._entries.move_to_end(key)
             return found[0]
 
-    def put(self, key: Hashable, obj: Any, size: int) -> None:
-        """Keep an object of `size` bytes, dropping the least recently used to make room."""
+    @contextlib.contextmanager
+    def coming(self, keys: Iterable[Hashable]) -> Iterator[set[Hashable]]:
+        """Yield the keys, less those evicted meanwhile: for `put`, by whoever fetches their objects."""
+        fresh = set(keys)
+        with self._lock:
+            self._coming.append(fresh)
+        try:
+            yield fresh
+        finally:
+            with self._lock:
+                self._coming = [others for others in self._coming if others is not fresh]
+
+    def put(self, key: Hashable, obj: Any, size: int, fresh: set[Hashable] | None = None) -> None:
+        """Keep an object of `size` bytes, dropping the least recently used to make room.
+
+        With `fresh`, which `coming` gave, only if the key is still among them.
+        """
         if self.max_count == 0 or (self.max_bytes is not None and size > self.max_bytes):
             self.evict(key)  # what was there is no longer what belongs there
             return
         dropped = []  # destroyed after the lock: a finalizer may come back to this cache
         with self._lock:
+            if fresh is not None and key not in fresh:
+                return
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old[1]
@@ -65,8 +85,10 @@ class Cache:
                 dropped.append(last)
 
     def evict(self, key: Hashable) -> None:
-        """Forget an object; no error if it is not kept."""
+        """Forget an object, and do not keep it if it is coming; no error if it is not kept."""
         with self._lock:
+            for fresh in self._coming:
+                fresh.discard(key)
             old = self._entries.pop(key, None)
             if old is not None:
                 self._bytes -= old[1]
@@ -74,6 +96,8 @@ class Cache:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            for fresh in self._coming:
+                fresh.clear()
             entries, self._entries = self._entries, OrderedDict()
             self._bytes = 0
         del entries

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from isthmus.errors import SpecError
 from isthmus.spec import Spec
 
 __all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_CACHE_SIZE", "StoreConfig", "unpack"]
@@ -52,9 +53,10 @@ def unpack(packed: bytes) -> StoreConfig:
     """Return what :meth:`StoreConfig.pack` packed; a proxy's every use may ask for it.
 
     Raises:
-        SpecError: a field is of the wrong type.
-        msgspec.DecodeError: the bytes are no such packing.
+        SpecError: the bytes are no such packing, or a field is of the wrong type.
     """
-    return StoreConfig.from_config(
-        dict(zip(StoreConfig.__struct_fields__, _read_fields(packed), strict=True))
-    )
+    try:
+        fields = dict(zip(StoreConfig.__struct_fields__, _read_fields(packed), strict=True))
+    except (ValueError, msgspec.DecodeError) as error:
+        raise SpecError(StoreConfig.__name__, str(error)) from None
+    return StoreConfig.from_config(fields)

@@ -11,6 +11,7 @@ class, ``made`` the Unix second and host of production (for the error when the o
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,7 +20,6 @@ import msgspec
 from isthmus.codec import load_callable, pack_callable
 from isthmus.errors import CodecError, MissingObjectError
 from isthmus.proxy import Proxy, TargetClass
-from isthmus.store import names
 from isthmus.store.config import StoreConfig, unpack
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class StoreFactory(Generic[T]):
         self.made = made
         self._store = store
         self._wire: bytes | None = None
-        self._pending: Future[T] | None = None
+        self._pending: tuple[int, Future[T]] | None = None
 
     @property
     def config(self) -> StoreConfig:
@@ -94,11 +94,9 @@ class StoreFactory(Generic[T]):
         """The object's store in this process, opened if need be."""
         store = self._store
         if store is None or store.closed:
-            from isthmus.store.store import Store
+            from isthmus.store.store import reopen
 
-            store = self._store = names.find(
-                self.identity, lambda: Store.from_config(self.config, register=False)
-            )
+            store = self._store = reopen(self.identity)
         return store
 
     def __call__(self) -> T:
@@ -108,14 +106,23 @@ class StoreFactory(Generic[T]):
             MissingObjectError: the store does not hold it (any more).
             ElsewhereError: it lies in the memory of another host.
         """
-        pending, self._pending = self._pending, None
+        pending, self._pending = self._under_way(), None
         return self._fetch() if pending is None else pending.result()
 
     def resolve_async(self) -> Future[T]:
         """Start fetching in the store's pool of threads; the next call takes the result."""
+        pending = self._under_way()
+        if pending is None:
+            pending = self.store._in_background(self._fetch)
+            self._pending = os.getpid(), pending
+        return pending
+
+    def _under_way(self) -> Future[T] | None:
+        """Return the fetch that will end: closing the store cancels some, a fork leaves all behind."""
         if self._pending is None:
-            self._pending = self.store._in_background(self._fetch)
-        return self._pending
+            return None
+        process, future = self._pending
+        return None if future.cancelled() or process != os.getpid() else future
 
     def _fetch(self) -> T:
         store = self.store

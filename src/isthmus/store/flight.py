@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    __slots__ = ("error", "landed", "pilot", "result")
+    __slots__ = ("arrived", "landed", "pilot", "result")
 
     def __init__(self) -> None:
         self.landed = threading.Event()
         self.pilot = threading.get_ident()
+        self.arrived = False
         self.result: Any = None
-        self.error: BaseException | None = None
 
 
 class SingleFlight(Generic[T]):
@@ -37,21 +37,28 @@ class SingleFlight(Generic[T]):
         """Return ``fetch()``, or the result of the fetch for `key` that is under way."""
         while True:
             mine: _Flight[T] = _Flight()
-            # setdefault is atomic: whoever puts the flight there is its pilot.
-            flight = self._flights.setdefault(key, mine)
-            if flight is mine:
-                try:
+            try:
+                # setdefault is atomic: whoever puts the flight there is its pilot.
+                flight = self._flights.setdefault(key, mine)
+                if flight is mine:
                     mine.result = fetch()
+                    mine.arrived = True
                     return mine.result  # type: ignore[no-any-return]
-                except BaseException as error:
-                    mine.error = error
-                    raise
-                finally:
-                    del self._flights[key]
-                    mine.landed.set()
+            finally:
+                if self._flights.get(key) is mine:
+                    self._flights.pop(key, None)  # not del: it may be forgotten just now
+                mine.landed.set()
             if flight.pilot == threading.get_ident():
                 # Decoding this object asked for this object: waiting would be for ourselves.
                 return fetch()
             flight.landed.wait()
-            if flight.error is None:
+            if flight.arrived:
                 return flight.result  # type: ignore[no-any-return]
+
+    def forget(self, key: Hashable) -> None:
+        """Let nobody join the fetch for `key` that is under way: what it brings is out of date."""
+        self._flights.pop(key, None)
+
+    def clear(self) -> None:
+        """Let nobody join any fetch that is under way."""
+        self._flights.clear()

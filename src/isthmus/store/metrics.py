@@ -70,7 +70,7 @@ class StoreMetrics:
         self.max_objects = max_objects
         self._totals = Metrics()
         self._objects: OrderedDict[Hashable, Metrics] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer, run anywhere, may use the store
 
     def watch(self, operation: str) -> Stopwatch:
         """Start timing an operation."""

@@ -16,6 +16,7 @@ from isthmus.errors import NameTakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from isthmus.store.store import Store
 
@@ -71,6 +72,11 @@ def get_store(which: str | Any) -> Store | None:
         raise TypeError(f"get_store takes a store's name or a proxy, not a {type(which).__name__}")
     store: Store | None = getattr(get_factory(which), "store", None)
     return store
+
+
+def opening() -> AbstractContextManager[object]:
+    """Return what keeps every other thread from opening or registering a store."""
+    return _lock
 
 
 def know(identity: bytes, store: Store) -> None:

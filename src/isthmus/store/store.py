@@ -17,7 +17,7 @@ from isthmus.errors import ClosedError, KeyTypeError
 from isthmus.proxy import Proxy, TargetClass
 from isthmus.store import names
 from isthmus.store.cache import Cache
-from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreConfig
+from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreConfig, unpack
 from isthmus.store.factory import StoreFactory
 from isthmus.store.flight import SingleFlight
 from isthmus.store.metrics import UNMEASURED, StoreMetrics
@@ -257,13 +257,14 @@ class Store:
         wanted = [key for key, obj in found.items() if obj is self._MISSING]
         size = 0
         if wanted:
-            payloads = self.connector.get_batch(wanted, **options)
-            size = sum(len(data) for data in payloads if data is not None)
-            watch.lap("connector.get", size)
-            for key, data in zip(wanted, payloads, strict=True):
-                if data is not None:
-                    obj = found[key] = self._decode(data, deserializer)
-                    cache.put(key, obj, len(data))
+            with cache.coming(wanted) as fresh:
+                payloads = self.connector.get_batch(wanted, **options)
+                size = sum(len(data) for data in payloads if data is not None)
+                watch.lap("connector.get", size)
+                for key, data in zip(wanted, payloads, strict=True):
+                    if data is not None:
+                        obj = found[key] = self._decode(data, deserializer)
+                        cache.put(key, obj, len(data), fresh)
             watch.lap("decode", size)
         watch.stop(None, size)
         return [default if found[key] is self._MISSING else found[key] for key in keys]
@@ -285,8 +286,8 @@ class Store:
         self._check_open()
         watch = self._watch("evict")
         key = self._own(key)
-        self._cache.evict(key)
         self.connector.evict(key, **options)
+        self._forget(key)
         watch.stop(key)
 
     def clear(self) -> int:
@@ -300,8 +301,10 @@ class Store:
             raise TypeError(
                 f"{type(self.connector).__name__} cannot list its objects; evict them by key"
             )
+        gone = self.connector.clear()
+        self._flights.clear()
         self._cache.clear()
-        return self.connector.clear()
+        return gone
 
     # -- proxies -------------------------------------------------------------------------------
 
@@ -391,8 +394,8 @@ class Store:
             if found is self._MISSING:
                 found = self._fetch(key, deserializer, {})[0]
             if evict and found is not self._MISSING:
-                self._cache.evict(key)
                 self.connector.evict(key)
+                self._forget(key)
         else:
             found = self._get_cached(key, {})
         watch.stop(key)
@@ -418,6 +421,10 @@ class Store:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A store travels as what opens it: the receiver finds the one it has open, or opens one.
+        return reopen, (self._identity,)
 
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
@@ -475,12 +482,18 @@ class Store:
             again = self._cache.get(key, self._MISSING)
             if again is not self._MISSING:
                 return again
-            obj, size = self._fetch(key, None, options)
-            if obj is not self._MISSING:
-                self._cache.put(key, obj, size)
+            with self._cache.coming([key]) as fresh:
+                obj, size = self._fetch(key, None, options)
+                if obj is not self._MISSING:
+                    self._cache.put(key, obj, size, fresh)
             return obj
 
         return self._flights.run(key, fetch)
+
+    def _forget(self, key: Key) -> None:
+        """Let nobody here get an object that the channel no longer has, nor one that is on its way."""
+        self._flights.forget(key)
+        self._cache.evict(key)
 
     def _own(self, key: Any) -> Key:
         """Return `key` as this connector's key type; a plain tuple off the wire becomes one."""
@@ -520,3 +533,12 @@ class Store:
         self._pool_lock = threading.Lock()
         if self.metrics is not None:
             self.metrics = StoreMetrics(self.metrics.max_objects)
+
+
+def reopen(identity: bytes) -> Store:
+    """Return this process's store of a configuration in msgpack, opened if need be.
+
+    Raises:
+        SpecError: the bytes are no store's configuration.
+    """
+    return names.find(identity, lambda: Store.from_config(unpack(identity)))

@@ -80,8 +80,10 @@ def _descriptors() -> Iterator[str]:
 
 
 def _tree(top: str) -> Iterator[str]:
-    for folder, _, files in os.walk(top):
+    for folder, folders, files in os.walk(top):
         yield from (os.path.join(folder, name) for name in files)
+        if not folders and not files:
+            yield folder
 
 
 def _children() -> Iterator[str]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
+import mmap
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from integration.connectors.conftest import Open
-from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey
-from isthmus.errors import BrokenError, ElsewhereError, KeyTypeError, SpecError
+from isthmus.connectors.shm import SharedMemoryConnector, SharedMemoryKey, ledger, segment, session
+from isthmus.errors import BrokenError, ClosedError, ElsewhereError, KeyTypeError, SpecError
 from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
 from isthmus.testing.peer import Peer
@@ -317,3 +325,212 @@ def _fork_and_stay(connector: SharedMemoryConnector) -> int:
     os.close(ours)
     os.close(theirs)
     return pid
+
+
+class Interrupted:
+    """A module one of whose functions does something else first, as if a process were stopped there."""
+
+    def __init__(self, module: Any, name: str, first: Callable[[], object]) -> None:
+        self._module, self._name, self._first = module, name, first
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._module, name)
+        if name != self._name:
+            return function
+
+        def interrupted(*args: Any, **options: Any) -> Any:
+            first, self._first = self._first, lambda: None
+            first()
+            return function(*args, **options)
+
+        return interrupted
+
+
+def test_a_new_segment_is_not_swept_before_it_is_locked(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c, sweeper = open_shm(), open_shm()
+    monkeypatch.setattr(segment, "fcntl", Interrupted(fcntl, "flock", sweeper.sweep))
+    key = c.put(b"kept")
+    assert c.get(key) == b"kept"
+
+
+@pytest.mark.parametrize("step", ["pwrite", "ftruncate", "fstat"])
+def test_an_owner_killed_while_it_makes_a_segment_harms_nobody(open_shm: Open, step: str) -> None:
+    c = open_shm()
+    with Peer(c) as peer:
+        with pytest.raises((EOFError, ConnectionError)):
+            peer.call(_put_and_die, step)
+    with Peer(c) as peer:  # in a process of its own: reading beyond the end of a file kills
+        peer.call(_sweep)
+    assert not [name for name in os.listdir(c._here().area.folder) if name.endswith(segment.SUFFIX)]
+    assert used(c) == 0
+
+
+def test_who_comes_second_has_a_budget(open_shm: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[SharedMemoryConnector] = []
+    second = threading.Thread(target=lambda: opened.append(open_shm()))
+
+    def come() -> None:
+        second.start()
+        second.join(0.5)  # it has to wait for the first
+
+    monkeypatch.setattr(ledger, "mmap", Interrupted(mmap, "mmap", come))
+    opened.append(open_shm())
+    second.join()
+    limits = [connector._here().ledger.limit for connector in opened]
+    assert limits[0] == limits[1] > 0
+
+
+def test_a_forgotten_connector_may_close_while_another_counts(open_shm: Open, area: str) -> None:
+    c = open_shm()
+    other: Any = SharedMemoryConnector(area)
+    other.put(b"in a segment, which closing seals")
+    other.itself = other  # so that only the garbage collector finds it
+    del other
+    done = threading.Event()
+
+    def collect() -> None:
+        with c._here().ledger.locked():
+            gc.collect()
+        done.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert done.wait(10)
+
+
+@pytest.mark.parametrize("moment", ["rename", "stat", "try_lock"])
+def test_a_sweep_in_the_middle_of_an_eviction(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    c, sweeper = open_shm(), open_shm()
+    key = c.put(pattern(1, MB))
+    swept = []
+
+    def sweep() -> None:
+        monkeypatch.undo()
+        swept.append(sweeper.sweep())
+
+    if moment == "try_lock":
+        monkeypatch.setattr(session, "try_lock", Interrupted(session, "try_lock", sweep).try_lock)
+    else:
+        monkeypatch.setattr(session, "os", Interrupted(os, moment, sweep))
+    c.evict(key)
+    assert swept
+    assert not c.exists(key)
+    assert seed_of(c.get(c.put(pattern(2, MB)))) == 2
+
+
+def test_what_a_killed_process_left_makes_room_for_others(open_shm: Open) -> None:
+    c = open_shm(max_bytes=64 * MB)
+    with Peer(c) as peer:
+        peer.call(chores.evict, peer.call(chores.put, 1, 7 * MB))  # kept there for the next object
+        peer.kill()
+    keys = [c.put(bytes(7 * MB)) for _ in range(9)]
+    assert not any(os.path.islink(c._here().area.path(key.name)) for key in keys)
+
+
+def test_readers_of_many_segments_keep_few_descriptors(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "_SEGMENT_BYTES", 64 << 10)
+    c, reader = open_shm(), open_shm()
+    keys = [c.put(pattern(i, 30_000)) for i in range(300)]
+    before = len(os.listdir("/proc/self/fd"))
+    assert [seed_of(reader.get(key)) for key in keys] == list(range(300))
+    assert len(os.listdir("/proc/self/fd")) - before <= 64
+
+
+def test_the_last_descriptor_is_enough_to_read_and_none_is_an_error(area: str) -> None:
+    code = f"""
+    import contextlib, os, resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    from isthmus.connectors.shm import SharedMemoryConnector
+    from isthmus.errors import BrokenError
+    from isthmus.testing.chores import pattern, seed_of
+    with SharedMemoryConnector({area!r}) as c:
+        key = c.put(pattern(1, 100_000))
+        taken = []
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        try:
+            c.evict(key)
+        except BrokenError:
+            pass
+        else:
+            raise AssertionError("neither evicted nor refused")
+        os.close(taken.pop())
+        assert [seed_of(c.get(key)) for _ in range(20)] == [1] * 20
+        for fd in taken:
+            os.close(fd)
+        c.evict(key)
+        assert not c.exists(key)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_what_the_killed_left_of_a_space_goes_when_another_is_opened_or_swept(
+    open_shm: Open, tmp_path: Path, explicit: bool
+) -> None:
+    names = [f"test-{uuid.uuid4().hex}" for _ in range(4)]
+    emptied, in_use, large, small = (SharedMemoryConnector(name) for name in names)
+    folders = [connector._here().area.folder for connector in (emptied, in_use, large, small)]
+    kept = [large.put(bytes(MB)), small.put(b"small")]
+    with Peer(emptied) as peer:
+        for size in (100, MB):
+            peer.call(chores.evict, peer.call(chores.put, 1, size))
+        for connector in (emptied, large, small):
+            connector.close()
+        if explicit:
+            neighbour = open_shm()
+        peer.kill()
+    assert [os.path.isdir(folder) for folder in folders] == [True] * 4
+    if explicit:
+        neighbour.sweep()
+    else:
+        open_shm()
+    assert [os.path.isdir(folder) for folder in folders] == [False, True, True, True]
+    in_use.close()
+    for name, key in zip(names[2:], kept, strict=True):
+        with SharedMemoryConnector(name) as connector:
+            assert connector.exists(key)
+            connector.clear()
+
+
+def test_what_lies_there_of_another_host_is_not_listed(open_shm: Open) -> None:
+    c = open_shm()
+    for name in ("0badcafe-1f-0123456789ab", "0badcafe-1f-0123456789ab.seg"):
+        Path(c._here().area.path(name)).touch()
+    assert list(c.list()) == []
+    assert c.clear() == 0
+    for name in ("0badcafe-1f-0123456789ab", "0badcafe-1f-0123456789ab.seg"):
+        Path(c._here().area.path(name)).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("moment", ["rename", "fstat"])
+def test_a_thread_that_is_evicting_while_its_connector_is_closed_leaves_nothing(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    c, watcher = open_shm(), open_shm()
+    key = c.put(bytes(MB))
+
+    def close() -> None:
+        monkeypatch.undo()
+        c.close()
+
+    monkeypatch.setattr(session, "os", Interrupted(os, moment, close))
+    with pytest.raises(ClosedError):
+        c.evict(key)
+    left = os.listdir(watcher._here().area.folder)
+    assert not [name for name in left if name.endswith(".part")]
+
+
+def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:
+    segment.os = Interrupted(os, step, lambda: os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[attr-defined]
+    connector.put(b"never")
+
+
+def _sweep(connector: SharedMemoryConnector) -> int:
+    return connector.sweep()

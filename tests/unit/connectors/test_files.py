@@ -179,3 +179,11 @@ def test_a_folder_that_went_away(tmp_path: Path) -> None:
     assert connector.get(key) is None
     with pytest.raises(BrokenError, match="objects"):
         connector.put(b"x")
+
+
+def test_a_file_that_cannot_be_published_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    file = Unfinished(str(tmp_path), fresh_name("0badcafe"))
+    with pytest.raises(IsADirectoryError):
+        file.publish(str(tmp_path / "place"))  # and the leak check finds no open descriptor
+    assert os.listdir(tmp_path) == ["place"]

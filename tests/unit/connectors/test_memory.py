@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import uuid
 
 import pytest
@@ -65,3 +66,9 @@ def test_a_child_sees_what_was_there_when_it_was_forked(connector: MemoryConnect
 def test_a_made_up_key_says_what_to_use_instead(connector: MemoryConnector) -> None:
     with pytest.raises(ElsewhereError, match=r"process 123, .*shm connector"):
         connector.get(MemoryKey("123-00000000", 0))
+
+
+def test_it_pickles_as_its_configuration(connector: MemoryConnector) -> None:
+    with pickle.loads(pickle.dumps(connector)) as again:
+        key = again.put(b"shared, not copied")
+    assert connector.exists(key)

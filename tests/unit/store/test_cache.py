@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +80,21 @@ def test_bounds_hold_after_every_operation(
         assert len(cache) <= count
         assert cache.nbytes == sum(sizes[k] for k in range(7) if k in cache)
         assert nbytes is None or cache.nbytes <= nbytes
+
+
+def test_a_finalizer_run_under_the_lock_may_use_the_cache() -> None:
+    cache = Cache(2)
+    cache.put("b", 2, 0)
+
+    class Key(str):
+        """Stands for the garbage collector, which runs finalizers in the middle of anything."""
+
+        def __hash__(self) -> int:
+            cache.evict("b")
+            return hash(str(self))
+
+    done = threading.Event()
+    threading.Thread(target=lambda: (cache.put(Key("a"), 1, 0), done.set()), daemon=True).start()
+    assert done.wait(10)
+    assert cache.get("a") == 1
+    assert "b" not in cache

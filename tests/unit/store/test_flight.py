@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -74,3 +77,23 @@ def test_a_waiter_of_a_failed_flight_fetches_for_itself() -> None:
 def test_a_fetch_that_asks_for_itself_does_not_hang() -> None:
     flights: SingleFlight[int] = SingleFlight()
     assert flights.run("key", lambda: flights.run("key", lambda: 3) + 1) == 4
+
+
+def test_a_failed_flight_keeps_nothing_alive() -> None:
+    class Data:
+        pass
+
+    def fails() -> None:
+        data = Data()
+        seen.append(weakref.ref(data))
+        raise OSError("engine")
+
+    seen: list[weakref.ref[Data]] = []
+    flights: SingleFlight[None] = SingleFlight()
+    gc.disable()
+    try:
+        with contextlib.suppress(OSError):
+            flights.run("key", fails)
+        assert seen[0]() is None
+    finally:
+        gc.enable()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
+import os
 import pickle
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import numpy as np
 import pytest
 
 from isthmus import errors
+from isthmus import store as store_package
 from isthmus.codec import deserialize, serialize
 from isthmus.connectors import Connector
 from isthmus.connectors.file import FileConnector
@@ -29,10 +34,12 @@ from isthmus.store import (
     get_key,
     get_or_create_store,
     get_store,
+    names,
     register_store,
     unregister_store,
 )
 from isthmus.store.config import unpack
+from isthmus.store.store import RESOLVE_THREADS
 
 OBJECTS = [None, 0, "text", b"\0bytes", [1, {"a": (2, 3)}], np.arange(1000), {"x": np.ones((3, 4))}]
 
@@ -176,6 +183,14 @@ def test_a_proxy_of_another_version_says_so(store: Store) -> None:
         proxy_from_wire(b"")
 
 
+@pytest.mark.parametrize(
+    "packed", [b"", b"\xc1", b"\x01", b"\x90", b"\x98" + 8 * b"\x01"], ids=repr
+)
+def test_what_is_no_configuration_is_refused(packed: bytes) -> None:
+    with pytest.raises(errors.SpecError, match="StoreConfig"):
+        unpack(packed)
+
+
 # -- threads -------------------------------------------------------------------------------------
 
 
@@ -217,7 +232,94 @@ def test_async_resolve_of_a_factory(store: Store) -> None:
     assert factory() == "x"
 
 
+def test_a_child_fetches_for_itself_what_its_parent_had_begun(counted: Reads) -> None:
+    with Store("forked", counted) as store:
+        proxy = store.proxy([1])
+        counted.gate.clear()
+        future = resolve_async(proxy)
+        pid = os.fork()
+        if not pid:
+            signal.alarm(10)
+            counted.gate = threading.Event()
+            counted.gate.set()
+            os._exit(0 if proxy == [1] else 1)
+        counted.gate.set()
+        assert future.result(10) == [1]
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_closing_forgets_fetches_that_have_not_begun(counted: Reads) -> None:
+    store = Store("cancelled", counted, cache_size=0)
+    proxies = [store.proxy([i]) for i in range(RESOLVE_THREADS + 2)]
+    counted.gate.clear()
+    pending = [resolve_async(proxy) for proxy in proxies]
+    while len(counted.reads) < RESOLVE_THREADS:
+        time.sleep(0)
+    closing = threading.Thread(target=store.close)
+    closing.start()
+    wait(pending[-2:], 10)  # cancelled
+    counted.gate.set()
+    closing.join()
+    assert proxies == [[i] for i in range(len(proxies))]
+    store = get_store(proxies[-1])
+    assert store is not None
+    store.close()
+
+
+def test_threads_that_open_one_store_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = StoreConfig("together", "memory", {"name": "together"})
+    together = threading.Barrier(2)
+    found = names.get_store
+
+    def slow(which: Any) -> Any:
+        store = found(which)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(0.2)  # two that found none before either opened it
+        return store
+
+    monkeypatch.setattr(store_package, "get_store", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(get_or_create_store, [config, config])
+    with one:
+        assert one is other
+
+
 # -- the cache -----------------------------------------------------------------------------------
+
+
+class Slow(MemoryConnector):
+    """A memory connector whose answers to other threads than the main one wait until told."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.read, self.go_on = threading.Event(), threading.Event()
+
+    def get(self, key: Any) -> Any:
+        data = super().get(key)
+        if threading.current_thread() is not threading.main_thread():
+            self.read.set()
+            self.go_on.wait(10)
+        return data
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("how", ["evict", "clear", "resolve"])
+def test_what_is_evicted_while_it_is_fetched_is_not_kept(batch: bool, how: str) -> None:
+    with Store("stale", Slow("stale")) as store, ThreadPoolExecutor(1) as pool:
+        slow: Any = store.connector
+        key = store.put([1])
+        late = pool.submit(store.get_batch, [key]) if batch else pool.submit(store.get, key)
+        slow.read.wait(10)
+        if how == "evict":
+            store.evict(key)
+        elif how == "clear":
+            store.clear()
+        else:
+            assert store.proxy_from_key(key, evict=True) == [1]
+        assert store.get(key) is None, "nor is the fetch under way joined"
+        slow.go_on.set()
+        assert late.result(10) == ([[1]] if batch else [1])
+        assert store.get(key) is None
 
 
 def test_the_cache_hands_out_shared_objects_and_size_zero_isolates(
@@ -371,6 +473,16 @@ def test_a_configuration_off_the_wire_is_the_same_store(make: Callable[..., Stor
     again = StoreConfig.from_config(json.loads(json.dumps(config.config())))
     assert again.pack() == config.pack()
     assert unpack(config.pack()) == config
+
+
+def test_a_store_pickles_as_what_opens_it(make: Callable[..., Store]) -> None:
+    store = make("travelling", cache_size=3)
+    assert pickle.loads(pickle.dumps(store)) is store
+    data, key = pickle.dumps(store), store.put([1])
+    store.close()
+    with pickle.loads(data) as again:
+        assert again is not store
+        assert (again.config(), again.get(key)) == (store.config(), [1])
 
 
 def test_get_or_create_opens_and_registers(tmp_path: Path) -> None:

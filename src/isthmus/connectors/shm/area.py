@@ -1,7 +1,8 @@
 """The folder in memory that the connectors of one name share, and who has it open.
 
 Every open connector holds a shared lock on the file ``.open``. Whoever can take it exclusively is alone:
-the first to come cleans up after those that were killed, the last to leave takes empty folders along.
+the first to come cleans up after those that were killed, here and in areas that nobody comes to any more,
+the last to leave takes empty folders along.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ import os
 import re
 import stat
 import tempfile
+from typing import TYPE_CHECKING
 
-from isthmus.connectors.naming import host_id
+from isthmus.connectors.naming import host_id, is_name
 from isthmus.connectors.unfinished import try_lock
 from isthmus.errors import BrokenError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Area", "private_folder", "root"]
 
@@ -115,6 +120,25 @@ class Area:
             for folder in (self.folder, self._parent):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
+
+    def deserted(self) -> Iterator[str]:
+        """Yield the names of this user's other areas that nobody has open and that hold no large object."""
+        for name in os.listdir(self._parent):
+            folder = os.path.join(self._parent, name)
+            if folder == self.folder or not _NAME.fullmatch(name):
+                continue
+            with contextlib.suppress(OSError):  # gone meanwhile, or not an area
+                if any(map(is_name, os.listdir(folder))):
+                    continue
+                fd = os.open(
+                    os.path.join(folder, ".open"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                )
+                try:
+                    alone = try_lock(fd)
+                finally:
+                    os.close(fd)
+                if alone:
+                    yield name
 
     def close(self) -> None:
         """Give up the descriptor; a forked child does only this, as the lock is its parent's too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -98,6 +99,8 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         self._open: Session | None = Session(self._shared)
         self._finalizer = weakref.finalize(self, Session.close, self._open)
         renew_after_fork(self)
+        if self._open.area.alone:
+            self._sweep_deserted()
 
     def put(self, obj: Payload) -> SharedMemoryKey:
         """Store an object: packed if it is small, in memory if there is room, else on disk."""
@@ -187,8 +190,8 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         here = self._here()
         for name in os.listdir(here.area.folder):
             base = name.removesuffix(SUFFIX)
-            if not is_name(base):
-                continue
+            if not is_name(base) or not made_here(base, here.area.host):
+                continue  # of another boot, where the place outlives one: no key reaches it
             if base == name:
                 info = self.stat(SharedMemoryKey(name))
                 if info is not None:
@@ -226,8 +229,18 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         return gone
 
     def sweep(self) -> int:
-        """Delete what killed processes left unfinished; return the bytes freed."""
+        """Delete what killed processes left unfinished; return the bytes freed.
+
+        Areas of other names that nobody has open go too if they hold no object.
+        """
+        self._sweep_deserted()
         return self._here().sweep()
+
+    def _sweep_deserted(self) -> None:
+        # Many names are made up for one run: nobody would ever come back to clean up under them.
+        for name in self._here().area.deserted():
+            with contextlib.suppress(OSError):
+                Session(SharedMemorySpec(name)).close()
 
     def _here(self) -> Session:
         self._check()

@@ -1,7 +1,7 @@
 """How much of the budget is used, counted by all processes of an area together.
 
 Bytes are booked before they are used and given back after they are free, so a process killed in between
-makes the count too high, never too low; `recount` puts that right when the area seems full.
+makes the count too high; `recount` puts that right when the area seems full.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import mmap
 import os
 import stat
 import threading
-import time
 from typing import TYPE_CHECKING
+
+from isthmus.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,10 @@ __all__ = ["Ledger"]
 
 _USED, _LIMIT, _SQUEEZED = 0, 1, 2
 _WORDS = 8
-_RECOUNT_SECONDS = 1.0
+
+# Of this process: the thread whose turn it is, and the ledgers that it has locked.
+_turn = threading.RLock()
+_locked: set[tuple[int, int]] = set()
 
 
 class Ledger:
@@ -40,18 +44,16 @@ class Ledger:
         self._fd = os.open(
             os.path.join(folder, ".ledger"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
-        self._threads = threading.RLock()
-        self._depth = 0
-        self._counted = float("-inf")
+        found = os.fstat(self._fd)
+        self._file = found.st_dev, found.st_ino
+        # In one go: who comes second must not read a limit that the first has yet to write.
         with self.locked():
             if os.fstat(self._fd).st_size < _WORDS * 8:
                 fresh = True
-                os.pwrite(
-                    self._fd, bytes(_WORDS * 8), 0
-                )  # written, as a mapping would die when full
-        self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
-        if fresh:
-            with self.locked():
+                # Written, as a mapping would die when memory is full.
+                os.pwrite(self._fd, bytes(_WORDS * 8), 0)
+            self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
+            if fresh:
                 self._words[_USED] = self._count()
                 self._words[_LIMIT] = (self._words[_USED] + _free(folder)) // 2
         self.limit = self._words[_LIMIT] if limit is None else limit
@@ -59,16 +61,23 @@ class Ledger:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep every other process and thread away from the area's bookkeeping."""
-        with self._threads:
-            if not self._depth:
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
-            self._depth += 1
+        """Keep every other process and thread away from the area's bookkeeping.
+
+        A thread may enter again, through another ledger of the same area too: the garbage collector
+        closes forgotten connectors wherever it happens to run, and a second lock would wait for the first.
+        """
+        with _turn:
+            first = self._file not in _locked
             try:
+                if first:
+                    if self._fd < 0:
+                        raise ClosedError(f"shared memory {self._folder}")
+                    fcntl.flock(self._fd, fcntl.LOCK_EX)
+                    _locked.add(self._file)
                 yield
             finally:
-                self._depth -= 1
-                if not self._depth:
+                if first and self._fd >= 0:
+                    _locked.discard(self._file)
                     fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def book(self, size: int) -> bool:
@@ -84,13 +93,8 @@ class Ledger:
         with self.locked():
             self._words[_USED] -= size
 
-    def recount(self, *, now: bool = False) -> None:
-        """Count what is really there; at most once a second, unless `now`."""
-        moment = time.monotonic()
-        if not now:
-            if moment - self._counted < _RECOUNT_SECONDS:
-                return
-            self._counted = moment
+    def recount(self) -> None:
+        """Count what is really there; what others are writing meanwhile is missed until the next time."""
         with self.locked():
             self._words[_USED] = self._count()
 
@@ -111,9 +115,13 @@ class Ledger:
         return self._words[_USED]
 
     def close(self) -> None:
-        """Give up descriptor and mapping; holds no lock, so a forked child may do it too."""
-        os.close(self._fd)
-        self._words.release()
+        """Give up the descriptor, between two turns: its number may soon be another file's.
+
+        It holds no lock then, so a forked child may do this too.
+        """
+        with _turn:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def _count(self) -> int:
         # By inode: a file about to be published has two names. A spilled object is a link: no memory.
@@ -130,3 +138,9 @@ class Ledger:
 def _free(folder: str) -> int:
     space = os.statvfs(folder)
     return space.f_bavail * space.f_frsize
+
+
+# No fork in the middle of bookkeeping: neither a half of it nor a dead thread's turn reaches the child.
+os.register_at_fork(
+    before=_turn.acquire, after_in_parent=_turn.release, after_in_child=_turn.release
+)

@@ -71,7 +71,7 @@ class Pool:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._most = min(ledger.limit // 8, _MOST_BYTES)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer, run anywhere, may evict
         self._free: list[Recycled] = []
         self._published: dict[str, tuple[mmap.mmap, int]] = {}
         self._writes = False
@@ -131,6 +131,11 @@ class Pool:
         with self._lock:
             mapping, _ = self._published.pop(path, (None, 0))
             return mapping
+
+    def close(self) -> None:
+        """Give up everything, and keep nothing that a thread under way may still give."""
+        self._most = 0
+        self.empty()
 
     def abandon(self) -> None:
         """Close what a forked child inherited; the files and their locks are its parent's."""

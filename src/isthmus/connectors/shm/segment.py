@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isthmus.connectors.naming import fresh_name
 from isthmus.connectors.unfinished import full, remove, try_lock, write_pieces
+from isthmus.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -142,6 +143,7 @@ class Packer:
         self._fd = -1
         self._name = ""
         self._at = self._size = 0
+        self._closed = False
 
     def append(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[str, int] | None:
         """Store an object; return its segment's name and its offset, or None if there is no room."""
@@ -168,6 +170,12 @@ class Packer:
         with self._lock:
             self._seal()
 
+    def close(self) -> None:
+        """End the current segment, and let a thread under way begin no other."""
+        with self._lock:
+            self._closed = True
+            self._seal()
+
     def drop(self) -> None:
         """Forget the current segment without touching it: it is the parent's of this forked process."""
         if self._segment is not None:
@@ -182,17 +190,26 @@ class Packer:
 
     def _renew(self) -> bool:
         self._seal()
+        if self._closed:
+            raise ClosedError(f"shared memory {self._area.folder}")
         size = max(min(_SEGMENT_BYTES, self._ledger.limit // 16 & -4096), 64 << 10)
         if not self._ledger.book(size):
             return False
-        name = fresh_name(self._area.host)
-        path = self._area.path(name + SUFFIX)
         fd = -1
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            os.ftruncate(fd, size)
+            while fd < 0:
+                name = fresh_name(self._area.host)
+                path = self._area.path(name + SUFFIX)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if not os.fstat(
+                    fd
+                ).st_nlink:  # a sweeper took it for a dead owner's before we had the lock
+                    os.close(fd)
+                    fd = -1
+            # Header first: an heir cuts the file at the end that it reads there.
             os.pwrite(fd, struct.pack("=8Q", _TOP, *[0] * 7), 0)
+            os.ftruncate(fd, size)
             self._segment = Segment(path, fd)
         except OSError as error:
             self._ledger.free(size)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 from isthmus.connectors.naming import is_unfinished
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+_MOST_SEGMENTS = 64  # mapped at a time: a descriptor each
+_SWEEP_SECONDS = 1.0
+
 
 class Session:
     """Everything of one connector that a forked child must not share with its parent."""
@@ -38,6 +43,7 @@ class Session:
         self.packer = Packer(self.area, self.ledger)
         self.pool = Pool(self.ledger)
         self.segments: dict[str, Segment] = {}
+        self._swept = float("-inf")
         if self.area.alone:
             self.sweep()
 
@@ -50,8 +56,9 @@ class Session:
             except FileNotFoundError:
                 return None
             # Here, so that memory is not kept for the sake of mappings that nobody looks at.
-            for old in [n for n, s in tuple(self.segments.items()) if s.retired]:
-                self.segments.pop(old, None)
+            for old, mapped in tuple(self.segments.items()):
+                if mapped.retired or len(self.segments) >= _MOST_SEGMENTS:
+                    self.segments.pop(old, None)
             self.segments[name] = found
         return found
 
@@ -70,15 +77,15 @@ class Session:
                             freed += os.fstat(fd).st_size
                     finally:
                         os.close(fd)
-        self.ledger.recount(now=True)
+        self.ledger.recount()
         return freed
 
     def close(self) -> None:
         """Leave; the last one out takes empty folders along."""
         if self.pid != os.getpid():
             return  # a forked child's exit handler; `abandon` has closed everything
-        self.pool.empty()
-        self.packer.seal()
+        self.pool.close()
+        self.packer.close()
         if self.area.leave():
             self.sweep()
             self.area.remove_if_empty()
@@ -101,8 +108,8 @@ class Session:
                 try:
                     if try_lock(fd, shared=True) is not False:
                         # It could have become another object's before we had the lock.
-                        found, there = os.fstat(fd), os.stat(path)
-                        if found.st_ino == there.st_ino and found.st_dev == there.st_dev:
+                        found = os.fstat(fd)
+                        if os.path.samestat(found, os.stat(path)):
                             return fd, found.st_size
                 except BaseException:
                     os.close(fd)
@@ -172,14 +179,16 @@ class Session:
         used = self.ledger.used
         emptied = self.pool.empty()
         self.ledger.squeeze()
-        self.ledger.recount()
+        if time.monotonic() - self._swept >= _SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            self.sweep()
         return emptied or self.ledger.used < used
 
     def _spill_over(self, name: str, flat: Sequence[bytes | memoryview], size: int) -> bool:
         try:
             return self.spill.store(name, flat)
         except OSError as error:
-            if not full(error) and isinstance(error, BrokenError):
+            if isinstance(error, BrokenError):
                 raise
             raise FullError(
                 f"shared memory {self.area.folder} (budget {self.ledger.limit} bytes) and in "
@@ -197,7 +206,9 @@ class Session:
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise BrokenError(f"shared memory {path}", error.strerror) from error
             self.spill.evict(name)
             return
         try:
@@ -213,12 +224,20 @@ class Session:
                 os.rename(path, aside)
             except FileNotFoundError:
                 return
-            same = os.path.samestat(os.stat(aside), os.fstat(fd))
-            if same and try_lock(fd):
-                self.pool.give(Recycled(aside, fd, size, mapping))
-                fd = -1
+            # Looked at under the lock: between the two, a sweeper may have taken it for debris.
+            if try_lock(fd) and _is(aside, fd):
+                recycled, fd = Recycled(aside, fd, size, mapping), -1
+                self.pool.give(recycled)
             elif remove(aside):
                 self.ledger.free(size)
         finally:
             if fd >= 0:
                 os.close(fd)
+
+
+def _is(path: str, fd: int) -> bool:
+    """Return whether the open file lies at `path`."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
