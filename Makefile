@@ -30,8 +30,9 @@ check: $(VENV)/.ready ## format, lint, types, import layers
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.ready ## measure every target against its peer; minutes to an hour
+	scripts/setup-extras .venv-extras $(BIN)/python
 	scripts/setup-peers .venv-peers
-	$(ENV) $(BIN)/python -m benchmarks.run
+	$(ENV) .venv-extras/bin/python -m benchmarks.run
 
 docs: $(VENV)/.ready ## build the documentation into site/
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements/lock.txt -r requirements/docs.txt

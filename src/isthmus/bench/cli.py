@@ -88,6 +88,9 @@ def _list() -> int:
 
 
 def _run(argv: list[str]) -> int:
+    from isthmus.spec import require
+
+    require("pydantic", extra="bench", what="isthmus bench run")
     from isthmus.bench.command_line import read
     from isthmus.bench.run import execute
 

@@ -14,6 +14,7 @@ import os
 import pickle
 import resource
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -87,6 +88,11 @@ class Outcome(msgspec.Struct):
     value: Any
     info: tuple[Any, ...] | None
     """The fields of a `RunInfo`, as the plain tuple that is quickest to pickle."""
+
+    def __sizeof__(self) -> int:
+        """Return the bytes with those of the value: Dask decides by them where tasks run."""
+        sizeof = getattr(sys.modules.get("dask.sizeof"), "sizeof", sys.getsizeof)
+        return object.__sizeof__(self) + int(sizeof(self.value))
 
 
 class Task(msgspec.Struct):

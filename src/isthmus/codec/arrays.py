@@ -60,7 +60,7 @@ def decode_array(metadata: memoryview, memory: memoryview) -> np.ndarray[Any, An
         if size != len(memory):
             raise ValueError(f"{size} bytes expected, {len(memory)} found")
         return np.ndarray(shape, dtype, memory, order=order)
-    except (ValueError, TypeError, IndexError) as e:
+    except (ValueError, TypeError, IndexError, SyntaxError) as e:  # numpy parses "02f8" as Python
         raise CodecError("an array's type and shape do not fit its memory", e) from e
 
 

@@ -126,7 +126,7 @@ def unpack(data: Buffer) -> Frame:
         view = memoryview(data)
     except TypeError:
         raise CodecError(f"only bytes can be decoded, got a {type(data).__name__}") from None
-    if view.format != "B" or view.ndim != 1:
+    if view.format != "B" or view.ndim != 1 or not view.c_contiguous:
         try:
             view = view.cast("B")
         except TypeError as e:

@@ -32,16 +32,37 @@ if TYPE_CHECKING:
 
     implementation: str
 else:
-    try:
+    _ABI = 1  # of _proxy.c
+
+    def _compiled() -> Any:
+        """Return the C implementation; None if it was not asked for, not built, or is out of date."""
         if os.environ.get("ISTHMUS_PURE_PROXY", "") not in ("", "0"):
-            raise ImportError("the twin was asked for")
-        from isthmus.proxy import _proxy as _chosen
+            return None
+        try:
+            from isthmus.proxy import _proxy
+        except ImportError:  # not built, or this is a subinterpreter
+            return None
+        except AttributeError:  # built when the modules beside it had other names
+            found = None
+        else:
+            found = getattr(_proxy, "ABI", None)
+            if found == _ABI:
+                return _proxy
+        import warnings
 
-        implementation = "c"
-    except ImportError:  # not built, or this is a subinterpreter
+        warnings.warn(
+            f"the compiled isthmus.proxy._proxy is of ABI {found}, the modules beside it need {_ABI}: it "
+            "was built from other sources. The slower Python twin takes its place until you rebuild it: "
+            "pip install --force-reinstall --no-deps isthmus, or in a source tree pip install -e .",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+
+    _chosen = _compiled()
+    implementation = "c" if _chosen is not None else "python"
+    if _chosen is None:
         from isthmus.proxy import _pure as _chosen
-
-        implementation = "python"
     Proxy = _chosen.Proxy
     extract = _chosen.extract
     get_factory = _chosen.get_factory

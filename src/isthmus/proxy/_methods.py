@@ -75,7 +75,9 @@ def _dir(self: Any) -> list[str]:
 
 def _sizeof(self: Any) -> int:
     if _is_resolved(self):
-        return int(_get(self, "_isthmus_target").__sizeof__())
+        target = _get(self, "_isthmus_target")
+        # As getsizeof looks it up: the target may be a class.
+        return int(type(target).__sizeof__(target))  # type: ignore[call-arg]
     return object.__sizeof__(self)
 
 

@@ -36,19 +36,21 @@ _me = threading.get_ident
 class Attempt:
     """One call of a factory under way, and who waits for it."""
 
-    __slots__ = ("ended", "error", "owner", "watchers")
+    __slots__ = ("ended", "error", "over", "owner", "watchers")
 
     def __init__(self, owner: int | None) -> None:
         self.owner = owner  # the thread that calls the factory; None while queued, free to be taken
         self.ended = threading.Lock()
         self.ended.acquire()
+        self.over = False
         self.error: BaseException | None = None
         self.watchers: list[Callable[[BaseException | None], None]] = []
 
 
 ELSEWHERE = -1  # owner of an attempt that a factory's own resolve_async runs
 
-_guard = threading.Lock()
+# Reentrant: the garbage collector or a signal's handler may run code that uses a proxy while we hold it.
+_guard = threading.RLock()
 _attempts: dict[int, Attempt] = {}  # by id of the proxy, which somebody using it keeps alive
 _waiting: dict[int, Attempt] = {}  # what a thread waits for
 
@@ -63,27 +65,32 @@ def resolve(proxy: Any) -> Any:
     """
     me = _me()
     while True:
-        with _guard:
-            try:
-                return _get(proxy, "_isthmus_target")
-            except AttributeError:
-                pass
-            attempt = _attempts.get(id(proxy))
-            if attempt is None:
-                attempt = _attempts[id(proxy)] = Attempt(me)
-                mine = True
-            elif attempt.owner is None:
-                attempt.owner = me  # queued for a background thread: we are here first
-                mine = True
-            else:
-                mine = False
-                _refuse_cycle(proxy, attempt, me)
-                _waiting[me] = attempt
-        if mine:
-            return run(proxy, attempt)
+        mine = None
         try:
-            attempt.ended.acquire()
-            attempt.ended.release()
+            with _guard:
+                try:
+                    return _get(proxy, "_isthmus_target")
+                except AttributeError:
+                    pass
+                attempt = _attempts.get(id(proxy))
+                if attempt is None:
+                    attempt = mine = Attempt(me)
+                    _attempts[id(proxy)] = mine
+                elif attempt.owner is None:
+                    attempt.owner = me  # queued for a background thread: we are here first
+                    mine = attempt
+                else:
+                    _refuse_cycle(proxy, attempt, me)
+                    _waiting[me] = attempt
+            if mine is not None:
+                return run(proxy, mine)
+        except BaseException as error:
+            if mine is not None:  # Ctrl-C between two lines: nobody else would end it
+                _end(proxy, mine, error)
+            raise
+        try:
+            with attempt.ended:  # in one step, or Ctrl-C could come between taking and giving back
+                pass
         finally:
             with _guard:
                 _waiting.pop(me, None)
@@ -145,17 +152,24 @@ def finish(proxy: Any, attempt: Attempt, source: Callable[[], Any]) -> Any:
             error.add_note(note)
         raise
     finally:
-        with _guard:
-            if _attempts.get(id(proxy)) is attempt:
-                del _attempts[id(proxy)]
-            watchers, attempt.watchers = attempt.watchers, []
-            # For nobody else: the error's traceback refers to this attempt, and would keep the proxy.
-            if error is not None and attempt in _waiting.values():
-                attempt.error = error
-        attempt.ended.release()
-        for watcher in watchers:
-            watcher(error)
+        _end(proxy, attempt, error)
         del error  # or its traceback and this frame would hold each other
+
+
+def _end(proxy: Any, attempt: Attempt, error: BaseException | None) -> None:
+    """Forget an attempt and wake all who wait for it; does nothing for one that has ended."""
+    with _guard:
+        if _attempts.get(id(proxy)) is attempt:
+            del _attempts[id(proxy)]
+        watchers, attempt.watchers = attempt.watchers, []
+        # For nobody else: the error's traceback refers to this attempt, and would keep the proxy.
+        if error is not None and attempt in _waiting.values():
+            attempt.error = error
+        if not attempt.over:
+            attempt.over = True
+            attempt.ended.release()
+    for watcher in watchers:
+        watcher(error)
 
 
 def settle(proxy: Any, target: Any) -> None:
@@ -197,7 +211,7 @@ def _refuse_cycle(proxy: Any, attempt: Attempt, me: int) -> None:
 def _forget_other_threads() -> None:
     """In a forked child only the forking thread lives: attempts of the others will never end."""
     global _guard
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     me = _me()
     for key in [key for key, attempt in _attempts.items() if attempt.owner != me]:
         del _attempts[key]

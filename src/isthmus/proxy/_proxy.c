@@ -24,6 +24,9 @@
 #define Py_READONLY READONLY
 #endif
 
+/* As _ABI in __init__.py: one more whenever this file and the Python modules have to change together. */
+#define ABI 1
+
 /* ------------------------------------------------------------------ 1. the object */
 
 typedef struct {
@@ -119,12 +122,14 @@ proxy_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, proxy_dealloc) /* a proxy may be the factory of a proxy, a long way down */
     if (((ProxyObject *)self)->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
     proxy_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 /* ------------------------------------------------------------------ 2. attributes */
@@ -166,6 +171,10 @@ static PyObject *
 proxy_getattro(PyObject *self, PyObject *name)
 {
     ProxyObject *proxy = (ProxyObject *)self;
+    if (!PyUnicode_Check(name)) { /* `type(p).__getattribute__(p, 1)` comes here unchecked */
+        return PyErr_Format(PyExc_TypeError, "attribute name must be string, not '%s'",
+                            Py_TYPE(name)->tp_name);
+    }
     if (proxy->derived) {
         int own = is_own_name(self, name);
         if (own != 0) {
@@ -201,7 +210,10 @@ proxy_setattro(PyObject *self, PyObject *name, PyObject *value)
         }
     }
     /* `Proxy[int](factory)` offers its alias to what it made: not the target's business, nor ours. */
-    int alias = PyUnicode_Compare(name, state.orig_class_name) == 0;
+    int alias = PyObject_RichCompareBool(name, state.orig_class_name, Py_EQ);
+    if (alias < 0) {
+        return -1;
+    }
     if (alias) {
         PyErr_SetObject(PyExc_AttributeError, name);
         return -1;
@@ -573,10 +585,10 @@ proxy_array_ufunc(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n
     }
     for (Py_ssize_t i = 0; i < total; i++) {
         PyObject *value = args[i + 2];
-        if (i >= positional && PyTuple_CheckExact(value)) { /* `out`, always a tuple */
+        if (i >= positional && PyTuple_CheckExact(value) &&
+            PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i - positional), "out") == 0) {
             Py_ssize_t size = PyTuple_GET_SIZE(value);
-            Py_XSETREF(out, PyTuple_New(size));
-            if (out == NULL) {
+            if ((out = PyTuple_New(size)) == NULL) {
                 goto done;
             }
             for (Py_ssize_t j = 0; j < size; j++) {
@@ -1000,6 +1012,9 @@ module_target_class(PyObject *Py_UNUSED(module), PyObject *object)
 static PyObject *
 module_has_buffer(PyObject *Py_UNUSED(module), PyObject *cls)
 {
+    if (!PyType_Check(cls)) {
+        return PyErr_Format(PyExc_TypeError, "expected a class, got %R", cls);
+    }
     PyBufferProcs *methods = ((PyTypeObject *)cls)->tp_as_buffer;
     return PyBool_FromLong(methods != NULL && methods->bf_getbuffer != NULL);
 }
@@ -1007,6 +1022,9 @@ module_has_buffer(PyObject *Py_UNUSED(module), PyObject *cls)
 static PyObject *
 module_has_sequence_item(PyObject *Py_UNUSED(module), PyObject *cls)
 {
+    if (!PyType_Check(cls)) {
+        return PyErr_Format(PyExc_TypeError, "expected a class, got %R", cls);
+    }
     PySequenceMethods *methods = ((PyTypeObject *)cls)->tp_as_sequence;
     return PyBool_FromLong(methods != NULL && methods->sq_item != NULL &&
                            !PyType_FastSubclass((PyTypeObject *)cls, Py_TPFLAGS_DICT_SUBCLASS));
@@ -1139,6 +1157,9 @@ module_exec(PyObject *module)
         }
     }
     if (PyModule_AddObjectRef(module, "Proxy", (PyObject *)state.root) < 0) {
+        return -1;
+    }
+    if (PyModule_AddIntConstant(module, "ABI", ABI) < 0) {
         return -1;
     }
     return add_bit_names(module);

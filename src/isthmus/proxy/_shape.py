@@ -96,9 +96,12 @@ def shape_of(cls: type) -> int:
 
     Remembered per class: special methods added to a class afterwards are not seen.
     """
-    shape = _known.get(cls)
-    if shape is None:
-        shape = _known[cls] = _look_at(cls)
+    try:
+        shape = _known.get(cls)
+        if shape is None:
+            shape = _known[cls] = _look_at(cls)
+    except TypeError:  # its metaclass compares and does not hash
+        shape = _look_at(cls)
     return shape
 
 

@@ -70,6 +70,14 @@ def test_wrong_options(
         assert text in error
 
 
+def test_without_pydantic_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    assert main(CHOLESKY) == 1
+    assert "isthmus[bench]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("toml", "says"),
     [

@@ -121,6 +121,7 @@ def well_formed(tag: int, metadata: bytes, buffer: bytes) -> bytes:
         b"C<f8,1,9999999999999",
         b"\xff",
         b"C<M8,1",
+        b"C02f8,1",
     ],
 )
 def test_an_array_whose_description_does_not_fit(metadata: bytes) -> None:
@@ -162,3 +163,10 @@ def test_both_packers_write_the_same_frame() -> None:
     for metadata, buffer in ((b"", b""), (b"x" * 37, b"y" * 100), (b"x" * 32, b"")):
         one = codec.join(frame.pack_one(7, metadata, buffer))
         assert one == codec.join(frame.pack(7, [metadata], [[buffer]]))
+
+
+def test_a_view_with_gaps() -> None:
+    gaps = bytearray(2 * codec.size(codec.encode(b"abc")))
+    gaps[::2] = codec.serialize(b"abc")
+    with pytest.raises(codec.CodecError, match="strides"):
+        codec.decode(memoryview(gaps)[::2])

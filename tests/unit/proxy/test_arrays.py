@@ -39,6 +39,15 @@ def test_ufunc_methods_and_keywords(px: ModuleType) -> None:
             np.add(p, 1, axis=3)
 
 
+def test_ufuncs_take_several_tuples(px: ModuleType) -> None:
+    x = np.ones((2, 3, 4))
+    for p in proxies(px, x):
+        out = np.zeros(2)
+        assert np.add.reduce(p, axis=(1, 2), out=(out,)) is out
+        assert out.tolist() == [12, 12]
+        assert np.add(p, 1, signature=(float, float, float), out=(x.copy(),)).sum() == 2 * x.sum()
+
+
 def test_functions_find_proxies_in_lists(px: ModuleType) -> None:
     x = np.arange(3)
     for p in proxies(px, x):

@@ -202,3 +202,17 @@ def test_a_long_chain_is_released(px: ModuleType) -> None:
         px.resolve(p)
         chain = p
     del p, chain
+
+
+def test_a_long_chain_of_factories_is_released(px: ModuleType) -> None:
+    """Proxies call other proxies with nothing in between that would take care of the depth."""
+    chain: Any = Made(None)
+    for _ in range(1_000_000):
+        chain = px.Proxy(chain)
+    del chain
+
+
+def test_the_size_of_a_proxied_class(px: ModuleType) -> None:
+    p = px.Proxy(lambda: int)
+    px.resolve(p)
+    assert sys.getsizeof(p) >= type(int).__sizeof__(int)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from types import ModuleType
 
 import pytest
+
+from isthmus.proxy import _once
 
 
 class Gate:
@@ -222,3 +225,46 @@ def test_a_factory_has_to_be_callable(px: ModuleType, bad: object) -> None:
 def test_about_has_to_be_a_target_class(px: ModuleType, bad: object) -> None:
     with pytest.raises(TypeError, match="about is a TargetClass or None"):
         px.Proxy(int, bad)
+
+
+def test_an_interrupt_before_the_factory_leaves_nothing(
+    px: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may come when the attempt is on record and its factory not yet called."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    p = px.Proxy(lambda: 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(_once, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            p + 1
+    assert p + 1 == 8
+
+
+def test_a_finalizer_may_use_a_proxy_at_any_time(
+    px: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector runs it where it likes, in the midst of resolving another proxy too."""
+    seen = []
+
+    class Finalized:
+        def __init__(self) -> None:
+            self.me = self
+            self.proxy = px.Proxy(lambda: 1)
+
+        def __del__(self) -> None:
+            seen.append(self.proxy + 1)
+
+    class Collecting(_once.Attempt):
+        __slots__ = ()
+
+        def __init__(self, owner: int | None) -> None:
+            gc.collect()
+            super().__init__(owner)
+
+    monkeypatch.setattr(_once, "Attempt", Collecting)
+    Finalized()
+    assert px.Proxy(lambda: 2) + 1 == 3
+    assert seen == [2]

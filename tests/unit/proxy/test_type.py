@@ -94,6 +94,35 @@ def test_the_shape_of_a_class(cls: type, has: str, lacks: str) -> None:
         assert not shape & _shape.bit(name.replace("\t", " ")), name
 
 
+def test_what_is_no_class_has_no_shape() -> None:
+    c = pytest.importorskip("isthmus.proxy._proxy", exc_type=ImportError)
+    for question in (c.has_buffer, c.has_sequence_item):
+        with pytest.raises(TypeError, match="expected a class"):
+            question("abc")
+
+
+def test_a_class_may_be_unhashable(px: ModuleType) -> None:
+    class Comparing(type):
+        def __eq__(cls, other: object) -> bool:
+            return cls is other
+
+    class Plain(metaclass=Comparing):
+        def __len__(self) -> int:
+            return 3
+
+    assert len(px.Proxy(Plain)) == 3
+
+
+@pytest.mark.parametrize("name", [1, b"__abcdefgh", {}, (1,) * 9])
+def test_a_name_that_is_no_string_is_refused(px: ModuleType, name: Any) -> None:
+    p = px.Proxy(lambda: [1])
+    px.resolve(p)
+    with pytest.raises(TypeError):
+        type(p).__getattribute__(p, name)
+    with pytest.raises(TypeError):
+        type(p).__setattr__(p, name, 1)
+
+
 @pytest.mark.parametrize("obj", [1, "a", [1], {}, len, int, np.zeros(1), iter([]), object()])
 def test_a_told_shape_is_the_shape_after_resolving(px: ModuleType, obj: object) -> None:
     told = px.Proxy(lambda: obj, px.TargetClass.of(type(obj)))
@@ -356,6 +385,24 @@ def test_the_environment_chooses_the_twin(value: str, expected: str | None) -> N
     )
     has_c = importlib.util.find_spec("isthmus.proxy._proxy") is not None
     assert run.stdout.split() == [expected or ("c" if has_c else "python"), "isthmus.proxy", "1"]
+
+
+def test_an_extension_of_other_sources_gives_way_to_the_twin() -> None:
+    c = pytest.importorskip("isthmus.proxy._proxy", exc_type=ImportError)
+    code = f"""
+import sys, types
+stale = types.ModuleType("isthmus.proxy._proxy")
+stale.ABI = {c.ABI - 1}
+sys.modules[stale.__name__] = stale
+import isthmus.proxy
+print(isthmus.proxy.implementation)
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["python"]
+    assert "RuntimeWarning" in run.stderr
+    assert "rebuild" in run.stderr
 
 
 def test_a_subinterpreter_gets_the_twin() -> None:

@@ -171,6 +171,7 @@ class DaskFuture(Future[Any]):
     def __init__(self, owner: DaskExecutor, native: Any) -> None:
         super().__init__()
         self._owner = owner
+        self._open = threading.Lock()  # taken for good by whoever ends this future
         self.native = native
 
     def result(self, timeout: float | None = None) -> Any:
@@ -180,31 +181,34 @@ class DaskFuture(Future[Any]):
 
     def cancel(self) -> bool:
         """Cancel the task; those that need it are cancelled by Dask."""
-        if self.done():
-            return self.cancelled()
-        self.native.cancel(force=True)
-        return self._end_cancelled()
+        if self._ends_here():
+            self._end_cancelled()
+            self.native.cancel(force=True)
+        return self.cancelled()
 
     def ended(self, native: Any) -> None:
         """Take over how the native future ended (Dask calls this on a thread of its own)."""
         try:
-            if native.status == "finished":
-                if self.set_running_or_notify_cancel():
-                    self.set_result(None)
-            elif native.status == "error":
-                error = native.exception()
-                if self.set_running_or_notify_cancel():
-                    self.set_exception(error)
-            else:
+            error = native.exception() if native.status == "error" else None
+            if not self._ends_here():
+                return
+            if error is None and native.status != "finished":
                 self._end_cancelled()
+                return
+            self.set_running_or_notify_cancel()
+            if error is None:
+                self.set_result(None)
+            else:
+                self.set_exception(error)
         finally:
             self._owner.forget(self)
 
-    def _end_cancelled(self) -> bool:
-        if super().cancel():
-            with contextlib.suppress(Exception):
-                self.set_running_or_notify_cancel()
-        return self.cancelled()
+    def _ends_here(self) -> bool:
+        return self._open.acquire(blocking=False)
+
+    def _end_cancelled(self) -> None:
+        super().cancel()
+        self.set_running_or_notify_cancel()  # without this `concurrent.futures.wait` goes on waiting
 
 
 def _native(future: DaskFuture) -> Any:
