@@ -12,6 +12,7 @@ import errno
 
 __all__ = [
     "BrokenError",
+    "CapabilityError",
     "ClosedError",
     "CodecError",
     "DependencyError",
@@ -21,10 +22,13 @@ __all__ = [
     "KeyTypeError",
     "MissingExtraError",
     "MissingObjectError",
+    "MissingSecretError",
     "NameTakenError",
+    "NoRouteError",
     "PayloadError",
     "RemoteError",
     "SpecError",
+    "TamperedError",
     "UnknownKindError",
     "VerificationError",
     "WaitTimeoutError",
@@ -112,6 +116,42 @@ class PayloadError(IsthmusError, TypeError):
             f"cannot store a {kind}: {wrong}; a connector takes bytes, bytearray, a C-contiguous "
             "memoryview, or a list of those"
         )
+
+
+class CapabilityError(IsthmusError, TypeError):
+    """A connector was asked for what its channel cannot do. ``args``: connector, the protocol it lacks."""
+
+    def __str__(self) -> str:
+        connector, lacks = self.args
+        return f"{connector} is no {lacks}; choose a connector that is, or do without (isthmus.connectors)"
+
+
+class NoRouteError(IsthmusError, LookupError):
+    """No connector of several takes an object. ``args``: the object in words, why not by connector."""
+
+    def __str__(self) -> str:
+        what, refusals = self.args
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
+        return f"no connector takes {what} ({reasons}); relax a policy, or name a fallback that takes it"
+
+
+class MissingSecretError(IsthmusError, LookupError):
+    """A secret that is needed is not here. ``args``: what for, which it is, what was looked at."""
+
+    def __str__(self) -> str:
+        what, which, looked = self.args
+        where = "; ".join(looked) or "no place"
+        return (
+            f"{what} needs {which} ({where}); provide it here, for a secret never travels by itself"
+        )
+
+
+class TamperedError(IsthmusError, ValueError):
+    """Stored bytes are not what their producer stored. ``args``: the object, what is wrong."""
+
+    def __str__(self) -> str:
+        what, wrong = self.args
+        return f"{what} fails its authentication: {wrong}; it was damaged or changed in its channel"
 
 
 class WaitTimeoutError(IsthmusError, TimeoutError):

@@ -43,13 +43,13 @@ class Spec(msgspec.Struct, metaclass=_Frozen):
 
     def config(self) -> dict[str, Any]:
         """Return the fields that differ from their defaults, as plain builtins (TOML, JSON)."""
-        built: dict[str, Any] = msgspec.to_builtins(self)
-        for field in msgspec.structs.fields(self):
-            # Not msgspec's omit_defaults: that compares by identity, so a field that came off the wire
-            # would stay where the same field from the constructor goes.
-            if field.name in built and getattr(self, field.name) == _default(field):
-                del built[field.name]
-        return built
+        # Not msgspec's omit_defaults: that compares by identity, so a field that came off the wire
+        # would stay where the same field from the constructor goes.
+        return {
+            field.name: _plain(value)
+            for field in msgspec.structs.fields(self)
+            if (value := getattr(self, field.name)) != _default(field)
+        }
 
     @classmethod
     def from_config(cls: type[S], config: Mapping[str, Any]) -> S:
@@ -62,6 +62,17 @@ class Spec(msgspec.Struct, metaclass=_Frozen):
             return msgspec.convert(dict(config), cls, strict=True)
         except msgspec.ValidationError as error:
             raise SpecError(cls.__name__, str(error)) from None
+
+
+def _plain(value: Any) -> Any:
+    """Return builtins; a spec within a spec leaves its defaults out too."""
+    if isinstance(value, Spec):
+        return value.config()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return msgspec.to_builtins(value)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from isthmus.connectors.encrypted import EncryptedConnector
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
+from isthmus.connectors.multi import MultiConnector, Policy
 from isthmus.connectors.redis import RedisConnector
 from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.testing.connector_contract import ConnectorContract
@@ -71,6 +73,33 @@ class TestRedis(Contract):
         prefix = f"test-{uuid.uuid4().hex}"
         with RedisConnector("127.0.0.1", redis_server.port, prefix=prefix) as connector:
             yield connector
+
+
+class TestMultiOfMemoryAndFiles(Contract):
+    """Small objects stay in memory, large ones go to disk."""
+
+    crosses_processes = False
+
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[MultiConnector]:
+        members = {
+            "memory": (MemoryConnector(uuid.uuid4().hex), Policy(max_bytes=100_000)),
+            "disk": (FileConnector(tmp_path / "objects"), Policy(priority=-1)),
+        }
+        with MultiConnector(members) as connector:
+            yield connector
+
+
+class TestMultiOfSharedMemoryAndFiles(Contract):
+    @pytest.fixture
+    def connector(self, tmp_path: Path) -> Iterator[MultiConnector]:
+        shared = SharedMemoryConnector(f"test-{uuid.uuid4().hex}", spill_dir=tmp_path)
+        members = {
+            "disk": (FileConnector(tmp_path / "objects"), Policy(min_bytes=1_000_000)),
+            "shared": (shared, Policy(max_bytes=999_999)),
+        }
+        with MultiConnector(members) as connector:
+            yield connector
             connector.clear()
 
 
@@ -84,5 +113,37 @@ class TestRedisInSmallChunks(Contract):
             unix_socket=redis_server.unix_socket,
             chunk_bytes=5_000,
         ) as connector:
+            yield connector
+
+
+class Encrypted(Contract):
+    @pytest.fixture(autouse=True)
+    def secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ISTHMUS_TEST_KEY", "5a" * 32)
+
+
+class TestEncryptedMemory(Encrypted):
+    crosses_processes = False
+
+    @pytest.fixture
+    def connector(self, secret: None) -> Iterator[EncryptedConnector]:
+        inner = MemoryConnector(uuid.uuid4().hex)
+        with EncryptedConnector(inner, ["env:ISTHMUS_TEST_KEY"]) as connector:
+            yield connector
+
+
+class TestEncryptedFile(Encrypted):
+    @pytest.fixture
+    def connector(self, secret: None, tmp_path: Path) -> Iterator[EncryptedConnector]:
+        inner = FileConnector(tmp_path / "objects")
+        with EncryptedConnector(inner, ["env:ISTHMUS_TEST_KEY"]) as connector:
+            yield connector
+
+
+class TestEncryptedSharedMemory(Encrypted):
+    @pytest.fixture
+    def connector(self, secret: None, tmp_path: Path) -> Iterator[EncryptedConnector]:
+        inner = SharedMemoryConnector(f"test-{uuid.uuid4().hex}", spill_dir=tmp_path)
+        with EncryptedConnector(inner, ["env:ISTHMUS_TEST_KEY"]) as connector:
             yield connector
             connector.clear()

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "pandas", "asyncio", "cloudpickle", "importlib.metadata", "polars", "torch"}
+HEAVY = {"numpy", "pandas", "polars", "torch", "asyncio", "cloudpickle", "cryptography"} | {
+    "importlib.metadata"
+}
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -16,7 +18,16 @@ def loaded_after(statement: str) -> set[str]:
     return set(run.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["isthmus", "isthmus.proxy", "isthmus.codec"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "isthmus",
+        "isthmus.proxy",
+        "isthmus.codec",
+        "isthmus.connectors.multi",
+        "isthmus.connectors.encrypted",
+    ],
+)
 def test_nothing_heavy_is_imported(module: str) -> None:
     bare = loaded_after("pass")
     assert not (loaded_after(f"import {module}") - bare) & HEAVY

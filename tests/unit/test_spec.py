@@ -24,6 +24,20 @@ def test_a_spec_travels_as_its_non_default_fields() -> None:
     assert Pump(3, equal_but_not_identical).config() == {"litres": 3}
 
 
+class Station(Spec):
+    pumps: dict[str, Pump] = {}  # noqa: RUF012 - msgspec makes each its own
+    spare: Pump = Pump(1)
+    names: tuple[str, ...] = ()
+
+
+def test_a_spec_within_a_spec_leaves_its_defaults_out_too() -> None:
+    station = Station({"a": Pump(2)}, Pump(3, "x"), ("n",))
+    config = {"pumps": {"a": {"litres": 2}}, "spare": {"litres": 3, "label": "x"}, "names": ["n"]}
+    assert station.config() == config
+    assert Station.from_config(config) == station
+    assert Station(spare=Pump(1, "main")).config() == {}
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [({"litres": "3"}, "int"), ({}, "litres"), ({"litres": 1, "size": 2}, "size")],
@@ -78,6 +92,10 @@ SAMPLES = [
     errors.MissingObjectError("a", "k", "host", "12:00"),
     errors.ElsewhereError("shared memory", "host a", "host b", "use files"),
     errors.PayloadError("str", "it is not a buffer of bytes"),
+    errors.CapabilityError("FileConnector('x')", "WaitingConnector"),
+    errors.NoRouteError("5 bytes", {"fast": "takes at most 3 bytes"}),
+    errors.MissingSecretError("an object", "key 00ff", ("env:KEY is not set",)),
+    errors.TamperedError("an object", "chunk 3 of 4"),
     errors.WaitTimeoutError("a key", 1.5),
     errors.SpecError("Pump", "no"),
     errors.UnknownKindError("pump", "x", ["y"]),

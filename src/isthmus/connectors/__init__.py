@@ -13,6 +13,7 @@ from isthmus.connectors.protocol import (
     Payload,
     RangeConnector,
     ReservingConnector,
+    TypedConnector,
     WaitingConnector,
 )
 from isthmus.spec import Registry
@@ -26,6 +27,7 @@ __all__ = [
     "Payload",
     "RangeConnector",
     "ReservingConnector",
+    "TypedConnector",
     "WaitingConnector",
     "connectors",
 ]
@@ -38,6 +40,8 @@ connectors: Registry[type[Connector[Any]]] = Registry(
         "shm": "isthmus.connectors.shm:SharedMemoryConnector",
         "file": "isthmus.connectors.file:FileConnector",
         "redis": "isthmus.connectors.redis:RedisConnector",
+        "multi": "isthmus.connectors.multi:MultiConnector",
+        "encrypted": "isthmus.connectors.encrypted:EncryptedConnector",
     },
 )
 """Every connector by kind; ``connectors.get(kind).from_config(options)`` opens one."""

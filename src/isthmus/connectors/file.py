@@ -10,6 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from isthmus.connectors.handle import ConnectorHandle
 from isthmus.connectors.mapping import map_private, read
 from isthmus.connectors.naming import (
@@ -44,9 +46,14 @@ class FileSpec(Spec):
     """Where a `FileConnector` keeps its objects."""
 
     store_dir: str
-    """Folder, made if it does not exist; absolute once the connector is open."""
+    """Folder, made if it does not exist; a relative one, or one of ``~``, becomes absolute."""
     map_files: bool = True
     """Map large objects instead of reading them."""
+
+    def __post_init__(self) -> None:
+        # Here, not when the folder is made: a specification may travel before anybody opened it.
+        path = os.path.abspath(os.path.expanduser(self.store_dir))
+        msgspec.structs.force_setattr(self, "store_dir", path)
 
 
 class FileKey(NamedTuple):
@@ -75,8 +82,9 @@ class FileConnector(ConnectorHandle[FileKey]):
     key_type = FileKey
 
     def __init__(self, store_dir: str | os.PathLike[str], map_files: bool = True) -> None:
-        self._folder = os.path.abspath(os.path.expanduser(os.fspath(store_dir)))
-        super().__init__(FileSpec(self._folder, map_files))
+        spec = FileSpec(os.fspath(store_dir), map_files)
+        super().__init__(spec)
+        self._folder = spec.store_dir
         self._map_bytes = _MAP_BYTES if map_files else float("inf")
         self._host = host_id()
         try:

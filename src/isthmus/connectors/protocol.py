@@ -32,6 +32,7 @@ __all__ = [
     "Payload",
     "RangeConnector",
     "ReservingConnector",
+    "TypedConnector",
     "WaitingConnector",
 ]
 
@@ -185,6 +186,16 @@ class HoldingConnector(Protocol[K]):
 
         `get` returns such an object's encoding: ``isthmus.codec.serialize(obj)``.
         """
+        ...
+
+
+@runtime_checkable
+class TypedConnector(Protocol):
+    """Wants to know the class of what it stores: ``put`` takes it as `of`, ``put_batch`` a list of them."""
+
+    @property
+    def takes_type(self) -> bool:
+        """Whether it does; a wrapper answers for what it wraps."""
         ...
 
 

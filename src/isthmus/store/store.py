@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from isthmus import codec
-from isthmus.connectors import HoldingConnector, ListableConnector, connectors
+from isthmus.connectors import HoldingConnector, ListableConnector, TypedConnector, connectors
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.errors import ClosedError, KeyTypeError
 from isthmus.proxy import Proxy, TargetClass
@@ -107,6 +107,7 @@ class Store:
             and deserializer is None
             else None
         )
+        self._tells_type = isinstance(connector, TypedConnector) and connector.takes_type
         self._cache = Cache(cache_size, cache_bytes)
         self._flights: SingleFlight[Any] = SingleFlight()
         self._pool: ThreadPoolExecutor | None = None
@@ -181,6 +182,8 @@ class Store:
             if held is not None:
                 watch.stop(held)
                 return held
+        if self._tells_type:
+            options.setdefault("of", type(obj))
         pieces = self._encode(obj, serializer)
         size = codec.size(pieces)
         watch.lap("encode", size)
@@ -195,6 +198,9 @@ class Store:
         """Store several objects in one operation of the channel, where it has one; see :meth:`put`."""
         self._check_open()
         watch = self._watch("put_batch")
+        if self._tells_type:
+            objs = list(objs)
+            options.setdefault("of", [type(obj) for obj in objs])
         payloads = [self._encode(obj, serializer) for obj in objs]
         size = sum(map(codec.size, payloads))
         watch.lap("encode", size)

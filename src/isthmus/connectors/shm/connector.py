@@ -9,6 +9,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.handle import ConnectorHandle
 from isthmus.connectors.mapping import map_private, read
@@ -37,7 +39,15 @@ class SharedMemorySpec(Spec):
     max_bytes: int | None = None
     """Budget of all objects of the name together; None for half of what is free."""
     spill_dir: str | None = None
-    """Where objects go that find no room; None for the place of temporary files."""
+    """Where objects go that find no room, made absolute; None for the place of temporary files."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes is not None and self.max_bytes < 0:
+            raise SpecError(
+                "shared memory", f"max_bytes must not be negative, got {self.max_bytes}"
+            )
+        if self.spill_dir is not None:
+            msgspec.structs.force_setattr(self, "spill_dir", os.path.abspath(self.spill_dir))
 
 
 class SharedMemoryKey(NamedTuple):
@@ -82,9 +92,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         max_bytes: int | None = None,
         spill_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if max_bytes is not None and max_bytes < 0:
-            raise SpecError("shared memory", f"max_bytes must not be negative, got {max_bytes}")
-        spill = None if spill_dir is None else os.path.abspath(os.fspath(spill_dir))
+        spill = None if spill_dir is None else os.fspath(spill_dir)
         self._shared = SharedMemorySpec(name, max_bytes, spill)
         super().__init__(self._shared)
         self._reopening = threading.Lock()
