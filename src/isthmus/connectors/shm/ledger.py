@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Ledger"]
+__all__ = ["LEDGER_BYTES", "Ledger"]
 
 _USED, _LIMIT, _SQUEEZED = 0, 1, 2
 _WORDS = 8
+LEDGER_BYTES = _WORDS * 8
 _RECOUNT_SECONDS = 1.0
 
 
@@ -43,13 +44,16 @@ class Ledger:
         self._threads = threading.RLock()
         self._depth = 0
         self._counted = float("-inf")
-        with self.locked():
-            if os.fstat(self._fd).st_size < _WORDS * 8:
-                fresh = True
-                os.pwrite(
-                    self._fd, bytes(_WORDS * 8), 0
-                )  # written, as a mapping would die when full
-        self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
+        try:
+            with self.locked():
+                if os.fstat(self._fd).st_size < LEDGER_BYTES:
+                    fresh = True
+                    # Written, as a mapping would die when full.
+                    os.pwrite(self._fd, bytes(LEDGER_BYTES), 0)
+            self._words = memoryview(mmap.mmap(self._fd, LEDGER_BYTES)).cast("q")
+        except BaseException:
+            os.close(self._fd)
+            raise
         if fresh:
             with self.locked():
                 self._words[_USED] = self._count()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from isthmus.connectors.naming import is_unfinished
 from isthmus.connectors.shm.area import Area
-from isthmus.connectors.shm.ledger import Ledger
+from isthmus.connectors.shm.ledger import LEDGER_BYTES, Ledger
 from isthmus.connectors.shm.pool import Pool, Recycled
 from isthmus.connectors.shm.segment import SUFFIX, Packer, Segment, sweep_segment
 from isthmus.connectors.shm.spill import Spill
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+_HINT = "free some of it, or let ISTHMUS_SHM_DIR name another folder in memory"
+
 
 class Session:
     """Everything of one connector that a forked child must not share with its parent."""
@@ -32,9 +34,16 @@ class Session:
         try:
             self.spill = Spill(self.area, spec.name, spec.spill_dir)
             self.ledger = Ledger(self.area.folder, spec.max_bytes, self.area.alone)
-        except BaseException:
+        except BaseException as error:
+            if self.area.leave():
+                self.area.remove_if_empty()
             self.area.close()
-            raise
+            if not isinstance(error, OSError):
+                raise
+            where = f"shared memory {self.area.folder}"
+            if full(error):  # not one page for the bookkeeping of a space
+                raise FullError(where, LEDGER_BYTES, _HINT) from None
+            raise BrokenError(where, error.strerror) from error
         self.packer = Packer(self.area, self.ledger)
         self.pool = Pool(self.ledger)
         self.segments: dict[str, Segment] = {}
