@@ -76,7 +76,9 @@ class Area:
                 os.mkdir(self._parent, 0o700)
         except OSError as error:
             # Here, an absent folder means that there can be none, not that somebody just took it along.
-            raise BrokenError(f"shared memory {self._parent}", f"{error.strerror}; {_HINT}") from error
+            raise BrokenError(
+                f"shared memory {self._parent}", f"{error.strerror}; {_HINT}"
+            ) from error
         self.folder = os.path.join(self._parent, name)
         self._presence = os.path.join(self.folder, ".open")
         while not self._enter():
