@@ -91,7 +91,7 @@ class FileConnector(ConnectorHandle[FileKey]):
         return key
 
     def get(self, key: FileKey) -> Buffer | None:
-        """Return the object: read where it is small, a private mapping where large; both may be written to."""
+        """Return the object: read if it is small, a private mapping if large; both may be written to."""
         fd = self._open(key)
         if fd is None:
             return None
