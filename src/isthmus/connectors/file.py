@@ -24,7 +24,7 @@ from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.polling import poll
 from isthmus.connectors.protocol import ObjectInfo
 from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
-from isthmus.errors import BrokenError, FullError, KeyTypeError
+from isthmus.errors import BrokenError, FullError, KeyTypeError, SpecError
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class FileConnector(ConnectorHandle[FileKey]):
             objects may be evicted while in use.
 
     Raises:
+        SpecError: `store_dir` is empty, or the home of nobody.
         BrokenError: the folder cannot be made.
     """
 
@@ -75,7 +76,11 @@ class FileConnector(ConnectorHandle[FileKey]):
     key_type = FileKey
 
     def __init__(self, store_dir: str | os.PathLike[str], map_files: bool = True) -> None:
-        self._folder = os.path.abspath(os.path.expanduser(os.fspath(store_dir)))
+        folder = os.path.expanduser(os.fspath(store_dir))
+        if not folder or folder.startswith("~"):
+            # As a path they would be the working directory, and a folder named "~..." in it.
+            raise SpecError("file connector", f"store_dir {store_dir!r} names no folder")
+        self._folder = os.path.abspath(folder)
         super().__init__(FileSpec(self._folder, map_files))
         self._map_bytes = _MAP_BYTES if map_files else float("inf")
         self._host = host_id()
