@@ -280,6 +280,17 @@ def test_a_place_that_takes_no_folder_is_said(
         SharedMemoryConnector("x")
 
 
+def test_a_relative_place_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISTHMUS_SHM_DIR", ".")
+    with SharedMemoryConnector("x") as connector:
+        monkeypatch.chdir("/")
+        assert connector.get(connector.put(pattern(1, MB))) == pattern(1, MB)
+        connector.clear()
+
+
 def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(SpecError, match="negative"):
         SharedMemoryConnector("x", max_bytes=-1)

@@ -32,7 +32,7 @@ def root() -> str:
     """
     chosen = os.environ.get("ISTHMUS_SHM_DIR")
     if chosen:
-        return chosen
+        return os.path.abspath(chosen)
     shm = "/dev/shm"
     return shm if os.path.isdir(shm) and os.access(shm, os.W_OK) else tempfile.gettempdir()
 
