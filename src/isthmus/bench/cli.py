@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from isthmus.errors import IsthmusError, SpecError, UnknownKindError
+from isthmus.spec import require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,8 +89,6 @@ def _list() -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from isthmus.spec import require
-
     require("pydantic", extra="bench", what="isthmus bench run")
     from isthmus.bench.command_line import read
     from isthmus.bench.run import execute

@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 it failed, 2 it was asked wrongly, 130 interrupted, 141 th
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; those of this process if None.
     """
     arguments, traceback = _without_traceback(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A terminal of few letters shows escapes: no result is lost for want of a "‖".
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # here, where a reader that went away is still our business

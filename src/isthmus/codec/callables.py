@@ -33,8 +33,11 @@ def pack_callable(fn: Callable[..., Any]) -> str:
         ByValueWarning: once for each callable that travels by value, with its size.
 
     Raises:
+        TypeError: it cannot be called.
         CodecError: it has no name and cannot travel by value either.
     """
+    if not callable(fn):
+        raise TypeError(f"a function is needed, not {fn!r} of type {type(fn).__name__}")
     module, qualname = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     if module and qualname and module not in _MAINS and _resolves(module, qualname, fn):
         return f"{module}:{qualname}"

@@ -26,7 +26,7 @@ from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.polling import poll
 from isthmus.connectors.protocol import ObjectInfo
 from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
-from isthmus.errors import BrokenError, FullError, KeyTypeError
+from isthmus.errors import BrokenError, FullError, KeyTypeError, SpecError
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ class FileSpec(Spec):
 
     def __post_init__(self) -> None:
         # Here, not when the folder is made: a specification may travel before anybody opened it.
-        path = os.path.abspath(os.path.expanduser(self.store_dir))
+        path = os.path.expanduser(self.store_dir)
+        if not path or path.startswith("~"):
+            # As a path they would be the working directory, and a folder named "~..." in it.
+            raise SpecError("file connector", f"store_dir {self.store_dir!r} names no folder")
+        path = os.path.abspath(path)
         msgspec.structs.force_setattr(self, "store_dir", path)
 
 
@@ -74,6 +78,7 @@ class FileConnector(ConnectorHandle[FileKey]):
             objects may be evicted while in use.
 
     Raises:
+        SpecError: `store_dir` is empty, or the home of nobody.
         BrokenError: the folder cannot be made.
     """
 
@@ -99,7 +104,7 @@ class FileConnector(ConnectorHandle[FileKey]):
         return key
 
     def get(self, key: FileKey) -> Buffer | None:
-        """Return the object: read where it is small, a private writable mapping where it is large."""
+        """Return the object: read if it is small, a private mapping if large; both may be written to."""
         fd = self._open(key)
         if fd is None:
             return None

@@ -20,7 +20,7 @@ _calls = itertools.count()
 _short = False
 
 
-def map_private(fd: int, size: int) -> memoryview | bytes | bytearray:
+def map_private(fd: int, size: int) -> memoryview | bytearray:
     """Return a writable copy-on-write view of the file; it keeps a descriptor open while it lives.
 
     Where the file system has no mappings, or descriptors run short, the bytes are read instead.
@@ -45,22 +45,17 @@ def _descriptors_run_short(fd: int) -> bool:
     return _short
 
 
-def read(fd: int, offset: int, size: int) -> bytes | bytearray:
-    """Return exactly `size` bytes from `offset`.
+def read(fd: int, offset: int, size: int) -> bytearray:
+    """Return exactly `size` bytes from `offset`, writable as a mapping is.
 
     Raises:
         BrokenError: the file ends before that.
     """
-    whole = os.pread(fd, size, offset)
-    if len(whole) == size:
-        return whole
-    # Linux reads at most 2 GiB a call.
     data = bytearray(size)
-    view = memoryview(data)
-    done = len(whole)
-    view[:done] = whole
+    done = 0
     while done < size:
-        got = os.preadv(fd, [view[done:]], offset + done)
+        # Linux reads at most 2 GiB a call.
+        got = os.preadv(fd, [memoryview(data)[done:]], offset + done)
         if got == 0:
             raise BrokenError("stored file", f"ends after {done} of {size} bytes")
         done += got

@@ -34,6 +34,11 @@ class Operation(msgspec.Struct):
         self.max_seconds = max(self.max_seconds, seconds)
         self.bytes += nbytes
 
+    def __str__(self) -> str:
+        took = f" in {self.seconds:.6f} s" if self.seconds else ""
+        moved = f", {self.bytes} bytes" if self.bytes else ""
+        return f"{self.count}{took}{moved}"
+
 
 class Metrics(dict[str, Operation]):
     """Operations by name.
@@ -97,6 +102,10 @@ class StoreMetrics:
         with self._lock:
             found = self._objects.get(key)
             return None if found is None else _copied(found)
+
+    def __repr__(self) -> str:
+        operations = "".join(f"\n  {name}: {op}" for name, op in sorted(self.totals().items()))
+        return f"<StoreMetrics{operations or ' of nothing yet'}>"
 
     def _record(self, key: Hashable | None, laps: list[tuple[str, float, int]]) -> None:
         with self._lock:

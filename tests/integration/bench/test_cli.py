@@ -164,6 +164,17 @@ def test_help_is_static_and_the_list_is_complete(capsys: pytest.CaptureFixture[s
         assert name in listing
 
 
+def test_what_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    assert main(["run", "--app", "cholesky"]) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        "isthmus bench: error: isthmus bench run needs 'pydantic': pip install 'isthmus[bench]'\n"
+    )
+
+
 SLEEPER = """
 import os, sys, time
 from isthmus.bench.cli import main

@@ -150,3 +150,32 @@ def test_a_file_size_limit_is_an_error_too(tmp_path: Path) -> None:
     assert len(c.get(c.put(bytes(90_000)))) == 90_000
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, check=True)
+
+
+def test_memory_too_full_to_open_a_name_in_is_said(run_small: RunSmall) -> None:
+    """Not one page is left; the attempt leaves neither descriptor nor folder."""
+    run_small(
+        COUNT
+        + """
+from isthmus.testing.leaks import no_leaks
+
+with open("/dev/shm/ballast", "wb", buffering=0) as ballast:
+    try:
+        while True:
+            ballast.write(bytes(4096))
+    except OSError:
+        pass
+with no_leaks():
+    try:
+        SharedMemoryConnector("x")
+    except FullError as error:
+        assert "ISTHMUS_SHM_DIR" in str(error) and "/dev/shm" in str(error), str(error)
+    else:
+        raise AssertionError("nothing was raised")
+os.unlink("/dev/shm/ballast")
+with SharedMemoryConnector("x") as c:
+    assert c.get(c.put(b"here")) == b"here"
+    c.clear()
+""",
+        shm="1m",
+    )

@@ -278,6 +278,27 @@ def test_a_name_must_be_a_folders(name: str) -> None:
         SharedMemoryConnector(name)
 
 
+@pytest.mark.parametrize("place", ["/proc", "/dev/null", "absent"])
+def test_a_place_that_takes_no_folder_is_said(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /proc a folder fails as if its parent were gone: nothing to try again."""
+    monkeypatch.setenv("ISTHMUS_SHM_DIR", str(tmp_path / place))
+    with pytest.raises(BrokenError, match=f"{place}/isthmus-.*ISTHMUS_SHM_DIR"):
+        SharedMemoryConnector("x")
+
+
+def test_a_relative_place_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISTHMUS_SHM_DIR", ".")
+    with SharedMemoryConnector("x") as connector:
+        monkeypatch.chdir("/")
+        assert connector.get(connector.put(pattern(1, MB))) == pattern(1, MB)
+        connector.clear()
+
+
 def test_a_negative_budget_is_refused() -> None:
     with pytest.raises(SpecError, match="negative"):
         SharedMemoryConnector("x", max_bytes=-1)

@@ -158,6 +158,12 @@ def test_a_reader_that_goes_away_is_quiet() -> None:
     assert done.stderr == ""
 
 
+def test_a_terminal_of_few_letters_loses_no_result() -> None:
+    done = run("doctor", PYTHONIOENCODING="ascii")
+    assert done.stderr == ""
+    assert "\\u2713 python" in done.stdout  # a check mark
+
+
 def test_python_dash_m() -> None:
     done = run("--version")
     assert (done.returncode, done.stdout) == (0, f"isthmus {isthmus.__version__}\n")

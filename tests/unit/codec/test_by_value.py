@@ -319,3 +319,8 @@ def test_custom_serializers_of_figure_3_6(tmp_path: Path, where: str) -> None:
         script=False,
     )
     assert seen == "2.5 2.5 [1]"
+
+
+def test_what_is_no_function_is_refused_where_it_is_given() -> None:
+    with pytest.raises(TypeError, match="a function is needed, not 3 of type int"):
+        codec.pack_callable(3)  # type: ignore[arg-type]

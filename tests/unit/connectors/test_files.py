@@ -20,7 +20,7 @@ from isthmus.connectors.naming import (
 )
 from isthmus.connectors.polling import poll
 from isthmus.connectors.unfinished import Unfinished, try_lock, write_pieces
-from isthmus.errors import BrokenError, KeyTypeError
+from isthmus.errors import BrokenError, KeyTypeError, SpecError
 
 
 def test_a_name_says_who_made_it() -> None:
@@ -131,7 +131,7 @@ def test_large_files_are_mapped_unless_told_otherwise(tmp_path: Path) -> None:
     with FileConnector(tmp_path) as mapping, FileConnector(tmp_path, map_files=False) as reading:
         key = mapping.put(data)
         assert type(mapping.get(key)) is memoryview
-        assert type(reading.get(key)) is bytes
+        assert type(reading.get(key)) is bytearray
         assert mapping.get(mapping.put(b"small")) == b"small"
 
 
@@ -163,6 +163,12 @@ def test_a_key_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
             with pytest.raises(KeyTypeError):
                 operation(FileKey("../secret"))
     assert (tmp_path / "secret.obj").exists()
+
+
+@pytest.mark.parametrize("folder", ["", "~nobody-of-this-name/objects"])
+def test_what_names_no_folder(folder: str) -> None:
+    with pytest.raises(SpecError, match="names no folder"):
+        FileConnector(folder)
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

@@ -35,3 +35,14 @@ def test_objects_beyond_the_bound_lose_their_record_and_stay_in_the_totals() -> 
     assert metrics.get_metrics("b") is None
     assert metrics.get_metrics("a") is not None
     assert metrics.totals()["get"].count == 4
+
+
+def test_printing_tells_what_was_counted() -> None:
+    metrics = StoreMetrics()
+    assert repr(metrics) == "<StoreMetrics of nothing yet>"
+    metrics.watch("put").stop("key", 40)
+    metrics.count("cache.hit")
+    shown = repr(metrics)
+    assert "put: 1 in " in shown
+    assert ", 40 bytes" in shown
+    assert shown.startswith("<StoreMetrics\n  cache.hit: 1\n")

@@ -605,3 +605,20 @@ def test_clear_deletes_what_the_channel_holds(store: Store) -> None:
     assert store.get_batch(keys) == [1, 2, 3]
     assert store.clear() == 3
     assert store.get_batch(keys) == [None] * 3
+
+
+@pytest.mark.parametrize("length", [3, 5_000, 50_000])
+def test_an_array_can_be_written_to_whatever_its_size(
+    make: Callable[..., Store], length: int
+) -> None:
+    """What works on a large array must not fail on the small one of a trial run."""
+    store = make()
+    if store.connector.kind == "memory":
+        pytest.skip("hands out the stored bytes themselves, read-only")
+    key = store.put(np.ones(length))
+    found = store.get(key)
+    found *= 2
+    assert found.sum() == 2 * length
+    assert store.get(key) is found
+    with make(cache_size=0) as again:
+        assert again.get(key).sum() == length

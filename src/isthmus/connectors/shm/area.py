@@ -26,6 +26,7 @@ __all__ = ["Area", "private_folder", "root"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _OWN = (".open", ".ledger")
+_HINT = "let ISTHMUS_SHM_DIR name a folder in memory that exists and that you may write to"
 
 
 def root() -> str:
@@ -36,7 +37,7 @@ def root() -> str:
     """
     chosen = os.environ.get("ISTHMUS_SHM_DIR")
     if chosen:
-        return chosen
+        return os.path.abspath(chosen)
     shm = "/dev/shm"
     return shm if os.path.isdir(shm) and os.access(shm, os.W_OK) else tempfile.gettempdir()
 
@@ -72,10 +73,17 @@ class Area:
             raise SpecError(
                 "shared memory", f"name {name!r} must be 1 to 64 letters, digits, '_', '.' or '-'"
             )
-        top = root()
-        # Containers and users of one host do not share this memory.
-        self.host = host_id(f"{os.stat(top).st_dev} {os.getuid()}")
-        self._parent = os.path.join(top, f"isthmus-{os.getuid()}")
+        self._parent = os.path.join(root(), f"isthmus-{os.getuid()}")
+        try:
+            # Containers and users of one host do not share this memory.
+            self.host = host_id(f"{os.stat(root()).st_dev} {os.getuid()}")
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._parent, 0o700)
+        except OSError as error:
+            # Here, an absent folder means that there can be none, not that somebody just took it along.
+            raise BrokenError(
+                f"shared memory {self._parent}", f"{error.strerror}; {_HINT}"
+            ) from error
         self.folder = os.path.join(self._parent, name)
         self._presence = os.path.join(self.folder, ".open")
         while not self._enter():

@@ -118,7 +118,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         return SharedMemoryKey(name)
 
     def get(self, key: SharedMemoryKey) -> Buffer | None:
-        """Return a copy of a small object, a private writable mapping of a large one."""
+        """Return a copy of a small object, a private mapping of a large one; both may be written to."""
         here = self._reach(key)
         if key.offset >= 0:
             segment = here.segment(key.name)

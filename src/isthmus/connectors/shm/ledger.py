@@ -19,10 +19,11 @@ from isthmus.errors import ClosedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Ledger"]
+__all__ = ["LEDGER_BYTES", "Ledger"]
 
 _USED, _LIMIT, _SQUEEZED = 0, 1, 2
 _WORDS = 8
+LEDGER_BYTES = _WORDS * 8
 
 # Of this process: the thread whose turn it is, and the ledgers that it has locked.
 _turn = threading.RLock()
@@ -46,16 +47,20 @@ class Ledger:
         )
         found = os.fstat(self._fd)
         self._file = found.st_dev, found.st_ino
-        # In one go: who comes second must not read a limit that the first has yet to write.
-        with self.locked():
-            if os.fstat(self._fd).st_size < _WORDS * 8:
-                fresh = True
-                # Written, as a mapping would die when memory is full.
-                os.pwrite(self._fd, bytes(_WORDS * 8), 0)
-            self._words = memoryview(mmap.mmap(self._fd, _WORDS * 8)).cast("q")
-            if fresh:
-                self._words[_USED] = self._count()
-                self._words[_LIMIT] = (self._words[_USED] + _free(folder)) // 2
+        try:
+            # In one go: who comes second must not read a limit that the first has yet to write.
+            with self.locked():
+                if os.fstat(self._fd).st_size < LEDGER_BYTES:
+                    fresh = True
+                    # Written, as a mapping would die when memory is full.
+                    os.pwrite(self._fd, bytes(LEDGER_BYTES), 0)
+                self._words = memoryview(mmap.mmap(self._fd, LEDGER_BYTES)).cast("q")
+                if fresh:
+                    self._words[_USED] = self._count()
+                    self._words[_LIMIT] = (self._words[_USED] + _free(folder)) // 2
+        except BaseException:
+            os.close(self._fd)
+            raise
         self.limit = self._words[_LIMIT] if limit is None else limit
         self._squeezed = self._words[_SQUEEZED]
 

@@ -82,9 +82,9 @@ class Segment:
         actual, state, created = _RECORD.unpack_from(self._map, offset - _RECORD.size)
         return Found(offset, size, created) if (actual, state) == (size, _LIVE) else None
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Return a copy of a range."""
-        return self._map[offset : offset + size]
+    def read(self, offset: int, size: int) -> bytearray:
+        """Return a copy of a range, writable as a mapping of a large object is."""
+        return bytearray(memoryview(self._map)[offset : offset + size])
 
     def __iter__(self) -> Iterator[Found]:
         at = _TOP

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from isthmus.connectors.naming import is_unfinished
 from isthmus.connectors.shm.area import Area
-from isthmus.connectors.shm.ledger import Ledger
+from isthmus.connectors.shm.ledger import LEDGER_BYTES, Ledger
 from isthmus.connectors.shm.pool import Pool, Recycled
 from isthmus.connectors.shm.segment import SUFFIX, Packer, Segment, sweep_segment
 from isthmus.connectors.shm.spill import Spill
 from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
-from isthmus.errors import BrokenError, FullError
+from isthmus.errors import BrokenError, FullError, IsthmusError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ __all__ = ["Session"]
 
 _MOST_SEGMENTS = 64  # mapped at a time: a descriptor each
 _SWEEP_SECONDS = 1.0
+_HINT = "free some of it, or let ISTHMUS_SHM_DIR name another folder in memory"
 
 
 class Session:
@@ -37,9 +38,16 @@ class Session:
         try:
             self.spill = Spill(self.area, spec.name, spec.spill_dir)
             self.ledger = Ledger(self.area.folder, spec.max_bytes, self.area.alone)
-        except BaseException:
+        except BaseException as error:
+            if self.area.leave():
+                self.area.remove_if_empty()
             self.area.close()
-            raise
+            if isinstance(error, IsthmusError) or not isinstance(error, OSError):
+                raise
+            where = f"shared memory {self.area.folder}"
+            if full(error):  # not one page for the bookkeeping of a space
+                raise FullError(where, LEDGER_BYTES, _HINT) from None
+            raise BrokenError(where, error.strerror) from error
         self.packer = Packer(self.area, self.ledger)
         self.pool = Pool(self.ledger)
         self.segments: dict[str, Segment] = {}
