@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from benchmarks.harness import Case, Code, Target, Value, at_least, at_most
 from benchmarks.run import main
+from benchmarks.store import PEAKS
 from isthmus.testing.servers import RedisServer
 
 TITLE = "Redis on one machine (TARGETS 3)"
@@ -35,20 +36,6 @@ CLIENT = """
 import redis
 r = redis.Redis("127.0.0.1", {port})
 b = memoryview(x).cast("B")
-"""
-PEAKS = """
-from benchmarks.memory import peak_above
-s.evict(s.put(x[:1000]))
-def put_peak():
-    keys = []
-    peak = peak_above(lambda: keys.append(s.put(x)))
-    s.evict(keys[0])
-    return peak / x.nbytes
-def get_peak():
-    key = s.put(x)
-    peak = peak_above(lambda: s.get(key))
-    s.evict(key)
-    return peak / x.nbytes
 """
 WAIT = """
 import threading, time

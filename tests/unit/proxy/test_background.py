@@ -13,27 +13,10 @@ from types import ModuleType
 import pytest
 
 from isthmus.proxy import _future
+from tests.unit.proxy.gate import Gate
 
 
-class Slow:
-    """A factory that is let through from outside."""
-
-    def __init__(self, target: object = 7) -> None:
-        self.target = target
-        self.calls = 0
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def __call__(self) -> object:
-        self.calls += 1
-        self.entered.set()
-        assert self.open.wait(20)
-        if isinstance(self.target, Exception):
-            raise self.target
-        return self.target
-
-
-class Pooled(Slow):
+class Pooled(Gate):
     """A factory that fetches in a pool of its own, as a store's."""
 
     def resolve_async(self) -> concurrent.futures.Future[object]:
@@ -41,7 +24,7 @@ class Pooled(Slow):
 
         def fetch() -> None:
             try:
-                future.set_result(Slow.__call__(self))
+                future.set_result(Gate.__call__(self))
             except Exception as error:
                 future.set_exception(error)
 
@@ -52,12 +35,12 @@ class Pooled(Slow):
         raise AssertionError("its own fetch is under way")
 
 
-@pytest.fixture(params=[Slow, Pooled])
-def slow(request: pytest.FixtureRequest) -> Slow:
+@pytest.fixture(params=[Gate, Pooled])
+def slow(request: pytest.FixtureRequest) -> Gate:
     return request.param()  # type: ignore[no-any-return]
 
 
-def test_the_fetch_starts_at_once(px: ModuleType, slow: Slow) -> None:
+def test_the_fetch_starts_at_once(px: ModuleType, slow: Gate) -> None:
     p = px.Proxy(slow)
     future = px.resolve_async(p)
     assert slow.entered.wait(20)
@@ -73,7 +56,7 @@ def test_the_fetch_starts_at_once(px: ModuleType, slow: Slow) -> None:
     assert slow.calls == 1
 
 
-def test_a_user_waits_for_the_fetch_under_way(px: ModuleType, slow: Slow) -> None:
+def test_a_user_waits_for_the_fetch_under_way(px: ModuleType, slow: Gate) -> None:
     p = px.Proxy(slow)
     first, second = px.resolve_async(p), px.resolve_async(p)
     assert slow.entered.wait(20)
@@ -84,7 +67,7 @@ def test_a_user_waits_for_the_fetch_under_way(px: ModuleType, slow: Slow) -> Non
 
 
 def test_an_error_is_in_the_future_and_the_next_use_tries_again(px: ModuleType) -> None:
-    slow = Slow(OSError("down"))
+    slow = Gate(OSError("down"))
     slow.open.set()
     p = px.Proxy(slow)
     error = px.resolve_async(p).exception(20)
@@ -102,7 +85,7 @@ def test_an_error_of_a_factory_s_own_pool(px: ModuleType) -> None:
 
 
 def test_a_pool_that_refuses(px: ModuleType) -> None:
-    class Closed(Slow):
+    class Closed(Gate):
         def resolve_async(self) -> object:
             raise ValueError("the pool is closed")
 
@@ -118,7 +101,7 @@ def test_a_resolved_proxy_has_a_future_that_is_done(px: ModuleType) -> None:
 
 
 def test_a_fetch_by_another_thread_is_joined(px: ModuleType) -> None:
-    slow = Slow()
+    slow = Gate()
     p = px.Proxy(slow)
     user = threading.Thread(target=lambda: p + 1)
     user.start()
@@ -131,7 +114,7 @@ def test_a_fetch_by_another_thread_is_joined(px: ModuleType) -> None:
     assert slow.calls == 1
 
 
-def test_factories_too(px: ModuleType, slow: Slow) -> None:
+def test_factories_too(px: ModuleType, slow: Gate) -> None:
     future = px.resolve_async(slow)
     assert slow.entered.wait(20)
     slow.open.set()
@@ -146,7 +129,7 @@ def test_nothing_else(px: ModuleType) -> None:
 
 
 def test_it_can_be_awaited(px: ModuleType) -> None:
-    slow = Slow()
+    slow = Gate()
 
     async def main() -> object:
         asyncio.get_running_loop().call_later(0.001, slow.open.set)
@@ -156,7 +139,7 @@ def test_it_can_be_awaited(px: ModuleType) -> None:
 
 
 def test_many_are_awaited_together_and_a_cancelled_wait_cancels_no_fetch(px: ModuleType) -> None:
-    slow = Slow()
+    slow = Gate()
     p = px.Proxy(slow)
 
     async def main() -> object:
@@ -181,7 +164,7 @@ def test_factories_that_use_each_other_do_not_starve(px: ModuleType) -> None:
 
 
 def test_a_forked_child_starts_threads_of_its_own(px: ModuleType) -> None:
-    slow = Slow()
+    slow = Gate()
     p = px.Proxy(slow)
     future = px.resolve_async(p)
     assert slow.entered.wait(20)

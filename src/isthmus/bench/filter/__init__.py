@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class _Sized:
+class _Sized(ABC):
     """Objects of a size: ``min_size <= size <= max_size`` bytes, no upper limit if that is None."""
 
     min_size: int = 0
@@ -48,8 +49,8 @@ class _Sized:
         size = self.measure(obj)
         return self.min_size <= size and (self.max_size is None or size <= self.max_size)
 
-    def measure(self, obj: Any) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def measure(self, obj: Any) -> int: ...
 
 
 class ObjectSize(_Sized):
