@@ -54,9 +54,9 @@ class ParslExecutor(Executor):
         self._lock = threading.Condition()
         self._unfinished: set[ParslFuture] = set()
         self._reports: dict[str, RunInfo] = {}
-        self._remote = hasattr(executor, "provider")
+        self.remote = hasattr(executor, "provider")
         self._temporary = tempfile.mkdtemp(prefix="isthmus-parsl-") if run_dir is None else None
-        if self._remote:
+        if self.remote:
             self.report = Report()
         try:
             self.kernel = _kernel(executor, retries, run_dir or self._temporary, log)
@@ -161,7 +161,7 @@ class ParslExecutor(Executor):
             future.cancel()
             return future
         try:
-            if self._remote:
+            if self.remote:
                 self._launch(future, run_packed, pack((function, args, kwargs)))
             else:
                 self._launch(future, _run_here, _Here(future, function, args, kwargs))
@@ -184,21 +184,23 @@ class ParslExecutor(Executor):
         if wait:
             with self._lock:
                 self._lock.wait_for(lambda: not self._unfinished)
-        if wait or self._remote:
+        if wait or self.remote:
             self._clean_up()
         else:  # Parsl would wait for what runs in its threads
             threading.Thread(target=self._clean_up, name="isthmus-parsl-end", daemon=True).start()
 
     def abort(self) -> None:
         """Cancel everything; worker processes are killed with what they run."""
-        if self._remote and not self._closed:
+        if self.remote and not self._closed:
             self._executor.provider.kill()
         self.shutdown(wait=False, cancel_futures=True)
 
-    def forget(self, future: ParslFuture, info: tuple[Any, ...] | None = None) -> None:
-        """Take note that a task has ended, and of what was measured."""
-        if info is not None:
-            self._reports[info[0]] = RunInfo._make(info)
+    def measured(self, info: tuple[Any, ...]) -> None:
+        """Take note of what a worker measured."""
+        self._reports[info[0]] = RunInfo._make(info)
+
+    def forget(self, future: ParslFuture) -> None:
+        """Take note that a task has ended."""
         with self._lock:
             self._unfinished.discard(future)
             self._lock.notify_all()
@@ -219,7 +221,7 @@ class ParslExecutor(Executor):
         try:
             self.kernel.cleanup()
         finally:
-            if self._remote:  # of an executor that broke, Parsl leaves the workers behind
+            if self.remote:  # of an executor that broke, Parsl leaves the workers behind
                 self._executor.provider.cancel(list(self._executor.provider.resources))
             self._remove_files()
 
@@ -289,12 +291,14 @@ class ParslFuture(Future[Any]):
             return
         value = native.result()
         info = None
-        if self._owner._remote:
+        if self._owner.remote:
             blob, info = value
             value = Value(blob)
         if self._takes_end():
+            if info is not None:
+                self._owner.measured(info)  # before anybody wakes up
             self.set_result(value)
-        self._ended(info)
+        self._ended()
 
     def fail(self, error: BaseException) -> None:
         """End the task with an error."""
@@ -312,9 +316,9 @@ class ParslFuture(Future[Any]):
                 self.set_running_or_notify_cancel()
             return True
 
-    def _ended(self, info: tuple[Any, ...] | None = None) -> None:
+    def _ended(self) -> None:
         self.parents = ()  # else every ancestor's result lives on
-        self._owner.forget(self, info)
+        self._owner.forget(self)
 
 
 class _Unless:

@@ -89,7 +89,7 @@ class ChildProvider(ExecutionProvider):  # type: ignore[misc]
             deadline = time.monotonic() + _GRACE_SECONDS
             while running and time.monotonic() < deadline:
                 time.sleep(0.005)
-                running = [job for job in running if _signalled(self.resources[job], 0)]
+                running = [job for job in running if _anybody(self.resources[job])]
             if not running:
                 break
         return [True] * len(job_ids)
@@ -121,6 +121,25 @@ def _signalled(process: subprocess.Popen[bytes], sign: int) -> bool:
     except (ProcessLookupError, PermissionError):  # macOS says the latter of the dead
         return False
     return True
+
+
+def _anybody(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether somebody in a block's group is alive.
+
+    Workers whose pool died first are dead, but there, until init looks for such: seconds in a container.
+    """
+    if not _signalled(process, 0):
+        return False
+    try:
+        numbers = [name for name in os.listdir("/proc") if name.isdigit()]
+    except FileNotFoundError:  # not Linux
+        return True
+    for number in numbers:
+        with contextlib.suppress(OSError), open(f"/proc/{number}/stat", "rb") as file:
+            state, _, group = file.read().rpartition(b")")[2].split()[:3]
+            if int(group) == process.pid and state not in b"ZX":
+                return True
+    return False
 
 
 def _environment(workers: int, native_threads: int) -> dict[str, str]:
