@@ -119,9 +119,13 @@ class ParslHTEXConfig(ExecutorConfig):
         description="number of worker processes; max_workers_per_node is the same",
     )
     native_threads: int = Field(1, ge=0, description=NATIVE)
-    address: str = Field("127.0.0.1", description="where workers reach Parsl, which listens nowhere else")
+    address: str = Field(
+        "127.0.0.1", description="where workers reach Parsl, which listens nowhere else"
+    )
     worker_ports: Ports = Field((54000, 55000), description="first and last port for workers")
-    interchange_ports: Ports = Field((55000, 56000), description="the same for Parsl's own processes")
+    interchange_ports: Ports = Field(
+        (55000, 56000), description="the same for Parsl's own processes"
+    )
     prefetch_capacity: int = Field(0, ge=0, description="tasks that wait beside busy workers")
     heartbeat_period: int = Field(1, gt=0, description="seconds until a worker's death is noticed")
     encrypted: bool = Field(True, description="encrypt Parsl's connections, with keys of this run")

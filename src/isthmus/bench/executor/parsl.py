@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import socket
 import tempfile
 import threading
 from concurrent.futures import CancelledError, Executor, Future
@@ -112,11 +113,12 @@ class ParslExecutor(Executor):
             options: as the constructor's.
 
         Raises:
-            BrokenError: no worker started; the message has what it said.
+            BrokenError: no worker started (the message has what it said), or the address is not ours.
         """
         require("parsl", extra="parsl", what="the parsl-htex executor")
         from isthmus.bench.executor.parsl_htex import ChildProvider, WatchedHTEX
 
+        _check(address)
         htex = WatchedHTEX(
             ChildProvider(workers, native_threads),
             label=_LABEL,
@@ -289,11 +291,9 @@ class ParslFuture(Future[Any]):
         if error is not None:
             self.fail(_told(error, self.parents))
             return
-        value = native.result()
-        info = None
+        value, info = native.result()
         if self._owner.remote:
-            blob, info = value
-            value = Value(blob)
+            value = Value(value)
         if self._takes_end():
             if info is not None:
                 self._owner.measured(info)  # before anybody wakes up
@@ -346,11 +346,13 @@ class _Here:
         self.kwargs = kwargs
 
 
-def _run_here(call: _Here, *inputs: Any) -> Any:
+def _run_here(call: _Here, *inputs: Any) -> tuple[Any, None]:
+    """Run a call; in a pair, for of a result Parsl asks whether it is an exception in disguise."""
     if not call.future.begin():
         raise CancelledError
     args = [filled(arg, inputs) for arg in call.args]
-    return call.function(*args, **{k: filled(v, inputs) for k, v in call.kwargs.items()})
+    kwargs = {name: filled(arg, inputs) for name, arg in call.kwargs.items()}
+    return call.function(*args, **kwargs), None
 
 
 def _kernel(executor: Any, retries: int, run_dir: str | None, log: bool) -> Any:
@@ -377,6 +379,19 @@ def _kernel(executor: Any, retries: int, run_dir: str | None, log: bool) -> Any:
             usage_tracking=0,
         )
     )
+
+
+def _check(address: str) -> None:
+    """Find out now whether an address is of this host: Parsl would, in two minutes."""
+    try:
+        family = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise BrokenError(
+            f"Parsl cannot listen at {address}",
+            f"{error.strerror}; name an address of this host, such as 127.0.0.1",
+        ) from error
 
 
 def _gather(arg: Any) -> list[Future[Any]]:

@@ -144,7 +144,10 @@ def _anybody(process: subprocess.Popen[bytes]) -> bool:
 
 def _environment(workers: int, native_threads: int) -> dict[str, str]:
     """Return the environment of workers."""
-    found = {**os.environ, "PARSL_CORES": str(workers)}  # as many as were asked for, whatever the cores
+    found = {
+        **os.environ,
+        "PARSL_CORES": str(workers),
+    }  # as many as were asked for, whatever the cores
     # What this process can import, they can: as spawned processes of multiprocessing.
     found["PYTHONPATH"] = os.pathsep.join(os.path.abspath(p) for p in sys.path)
     if native_threads:
