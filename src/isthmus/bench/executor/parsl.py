@@ -6,7 +6,6 @@ worker measures comes back beside the result, so a record costs no unpickling of
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import socket
@@ -159,7 +158,7 @@ class ParslExecutor(Executor):
         future = ParslFuture(self, tuple(parents))
         with self._lock:
             self._unfinished.add(future)
-        if not all([parent.adopt(future) for parent in parents]):
+        if not all(parent.adopt(future) for parent in parents):
             future.cancel()
             return future
         try:

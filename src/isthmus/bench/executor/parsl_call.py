@@ -74,6 +74,7 @@ class Report:
     """Runs on the worker: what was measured goes beside the result, not inside."""
 
     def __call__(self, info: tuple[Any, ...]) -> None:
+        """Keep it for the task that this thread runs."""
         _here.info = info
 
 

@@ -106,7 +106,8 @@ class ChildProvider(ExecutionProvider):  # type: ignore[misc]
                 with contextlib.suppress(OSError), open(self._said(job), "rb") as said:
                     said.seek(max(0, said.seek(0, os.SEEK_END) - _SHOWN))
                     text = said.read().decode(errors="replace").strip()
-                return f"its worker pool ended with status {process.returncode}: {text or 'it said nothing'}"
+                status = process.returncode
+                return f"its worker pool ended with status {status}: {text or 'it said nothing'}"
         return ""
 
     def _said(self, job: object) -> str:
