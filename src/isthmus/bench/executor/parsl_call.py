@@ -7,6 +7,7 @@ is never unpickled on the client.
 
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from isthmus.codec import decode, encode, join
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Input", "Report", "Value", "filled", "pack", "run_packed"]
+__all__ = ["Input", "Report", "Value", "execute_packed", "filled", "pack", "run_packed"]
 
 
 class Input(NamedTuple):
@@ -76,6 +77,11 @@ class Report:
     def __call__(self, info: tuple[Any, ...]) -> None:
         """Keep it for the task that this thread runs."""
         _here.info = info
+
+
+def execute_packed(payload: bytes) -> tuple[bytes, tuple[Any, ...] | None]:
+    """Run what `WatchedHTEX.submit` sent: the pickled arguments of `run_packed`."""
+    return run_packed(*pickle.loads(payload))
 
 
 def run_packed(call: bytes, *inputs: bytes) -> tuple[bytes, tuple[Any, ...] | None]:

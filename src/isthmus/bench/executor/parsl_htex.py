@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import shlex
 import signal
 import subprocess
@@ -21,16 +22,20 @@ from parsl.launchers import SimpleLauncher
 from parsl.providers.base import ExecutionProvider
 
 from isthmus.bench.executor.native_threads import environment
+from isthmus.bench.executor.parsl_call import execute_packed, run_packed
 from isthmus.errors import BrokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
 __all__ = ["ChildProvider", "WatchedHTEX"]
 
 _PROGRAM = [sys.executable, "-m", "isthmus.bench.executor.parsl_process"]
 _POOL = "parsl.executors.high_throughput.process_worker_pool"
 _INTERCHANGE = "parsl.executors.high_throughput.interchange"
+# Who unpacks in the worker. Parsl's own way pickles in Python, and compiles a program for each task.
+_CONTEXT = {"task_executor": {"f": f"{execute_packed.__module__}.{execute_packed.__name__}"}}
 _SHOWN = 400  # characters of what a worker pool said last
 _GRACE_SECONDS = 5.0
 
@@ -175,6 +180,18 @@ class WatchedHTEX(HighThroughputExecutor):  # type: ignore[misc]
             block_error_handler=False,
             **options,
         )
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        resource_specification: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Future[Any]:
+        """Send a packed call with its packed inputs as they are; any other as Parsl does."""
+        if func is run_packed:
+            return self.submit_payload(_CONTEXT, pickle.dumps(args))  # type: ignore[no-any-return]
+        return super().submit(func, resource_specification, *args, **kwargs)  # type: ignore[no-any-return]
 
     def status(self) -> dict[str, JobStatus]:
         """Return the state of each block."""
