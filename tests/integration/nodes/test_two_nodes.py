@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from docs.pages import ROOT, blocks
 from integration.nodes.namespaces import Pair
 from isthmus.connectors import connectors
 from isthmus.testing.servers import RedisServer
@@ -109,3 +114,38 @@ def test_a_container_with_little_shared_memory_is_told(nodes: Pair) -> None:
     said = nodes.a.run("from isthmus.cli import main; main(['doctor'])")
     assert "at /dev/shm" in said
     assert "--shm-size" in said
+
+
+SRUN = """#!/bin/bash
+# In place of Slurm's: the command once on each node.
+shift
+SLURM_PROCID=0 "$@" & SLURM_PROCID=1 nsenter --target {pid} --net --uts --mount --wd="$PWD" "$@" && wait
+"""
+
+
+def test_the_guides_job_script_runs(nodes: Pair, tmp_path: Path) -> None:
+    """Slurm is a stand-in; script, Redis, password and network are as the guide has them."""
+    if shutil.which("redis-cli") is None:
+        pytest.skip("needs redis-cli: apt-get install redis-tools")
+    guide = (ROOT / "docs" / "guide" / "clusters.md").read_text()
+    for block in blocks(guide):
+        if block.marker == "file":
+            (tmp_path / block.text).write_text("\n".join(block.code) + "\n")
+    srun = tmp_path / "srun"
+    srun.write_text(SRUN.format(pid=nodes.b.pid))
+    srun.chmod(0o755)
+    done = subprocess.run(
+        [*nodes.a.within, f"--wd={tmp_path}", "bash", "job.sh"],
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SLURM_JOB_ID": "4711",
+            "FAST_INTERFACE": "fast0",
+            "TMPDIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("node-b got 499500\n")  # after a line of the server's
