@@ -19,10 +19,7 @@ def test_a_holder_renews_at_a_third_and_counts_from_its_asking() -> None:
 
 def test_an_unanswered_renewal_is_repeated_before_the_lease_ends() -> None:
     holder = LeaseHolder(30, asked=0)
-    sent = []
-    for tenth in range(300):
-        if holder.due(tenth / 10):
-            sent.append(tenth / 10)
+    sent = [tenth / 10 for tenth in range(300) if holder.due(tenth / 10)]
     assert sent[0] == 10
     assert len([s for s in sent if s < holder.until]) >= 4
 
