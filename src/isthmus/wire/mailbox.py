@@ -198,6 +198,12 @@ class Mailbox:
         if self._early and message.kind == Kind.REQUEST:
             self._drop_early(message.root)
 
+    @property
+    def unsaved(self) -> bool:
+        """Whether `changes` would return something."""
+        outbox = self.outbox
+        return bool(outbox.new or outbox.dropped or outbox.met or self.inbox.changed)
+
     def changes(self) -> Changes:
         """Return what to store now. Until `committed` is called with it, what it holds does not leave.
 
@@ -279,7 +285,11 @@ class Mailbox:
         return self.inbox.acks()
 
     def expire(self, now: int) -> None:
-        """Drop answers to calls that nothing here has made, once their deadline (ms) is past."""
+        """Drop answers to calls that nothing here has made, once their deadline (ms) is past.
+
+        Such an answer stays when the handling that wanted it is never repeated, because its own sender is
+        gone and forgot. Call it now and then, and commit if there is something `unsaved`.
+        """
         for request, answers in list(self._early.items()):
             if any(0 < answer.deadline <= now for answer in answers):
                 for answer in self._early.pop(request):
