@@ -44,6 +44,23 @@ class Changes(NamedTuple):
     sent: list[tuple[bytes, int]]
 
 
+class _Call:
+    """A call made by what is being handled."""
+
+    __slots__ = ("acknowledged", "answers", "parent")
+
+    def __init__(self, parent: Envelope, answers: list[Envelope]) -> None:
+        self.parent: Envelope | None = parent  # None: it was handled without waiting for the answer
+        self.answers = answers
+        # The call may come again until it is: were its answer acknowledged before, its receiver, which then
+        # forgets that it answered, would do it all again.
+        self.acknowledged = False
+
+    def final(self) -> Envelope | None:
+        """Return the last answer, if it has come."""
+        return self.answers[-1] if self.answers and self.answers[-1].kind != Kind.ITEM else None
+
+
 class Mailbox:
     """One incarnation of a mailbox.
 
@@ -59,7 +76,7 @@ class Mailbox:
     """
 
     __slots__ = (
-        "_abandoned", "_answers", "_asked", "_calls_of", "_early", "_running", "calls", "durable",
+        "_answers", "_asked", "_calls_of", "_early", "_running", "calls", "durable",
         "epoch", "identity", "inbox", "outbox",
     )  # fmt: skip
 
@@ -96,26 +113,22 @@ class Mailbox:
         self._running: dict[tuple[bytes, int], list[Envelope]] = {}
         # Requests whose answer is in the outbox, unacknowledged: number of the answer.
         self._answers: dict[tuple[bytes, int], int] = {}
-        # Calls made by what is being handled: the message that is handled, and the answers it has had.
-        self._asked: dict[int, tuple[Envelope, list[Envelope]]] = {}
+        # Calls made by what is being handled, by id.
+        self._asked: dict[int, _Call] = {}
         # Answers to calls that nothing here has made yet: an earlier incarnation did.
         self._early: dict[int, list[Envelope]] = {}
-        # What was asked by whom, to be cleared with it; and what was asked by what is over.
+        # Ids of the calls made in handling a message, to be cleared with it.
         self._calls_of: dict[tuple[bytes, int], list[int]] = {}
-        self._abandoned: dict[int, None] = {}
 
     def receive(self, message: Message) -> list[Envelope]:
         """Take what a path brought; return what is to be handled now, in this order.
 
         A request that is being handled already, or whose answer waits to be acknowledged, is not returned
-        again; neither is the answer to a call that nobody has made yet (`call` returns it).
+        again; neither is the answer to a call that nobody has made yet (`call` returns it). The last answer
+        to a call is returned when the call is acknowledged too, so send `acks` along with answers.
         """
         if isinstance(message, Ack):
-            box = self.calls if message.fresh else self.outbox
-            for released in box.acknowledge(message):
-                if released.kind == Kind.REPLY or released.kind == Kind.FAILURE:
-                    self._answers.pop((message.by, released.request), None)
-            return []
+            return self._acknowledged(message)
         started = self.inbox.receive(message)
         return [envelope for envelope in started if self._starts(envelope)]
 
@@ -178,7 +191,8 @@ class Mailbox:
                 deadline=deadline or parent.deadline, trace=parent.trace,
             )  # fmt: skip
         self._early.pop(request, None)
-        self._asked[request] = (parent, list(early))
+        self._asked[request] = call = _Call(parent, list(early))
+        call.acknowledged = call.final() is not None
         self._calls_of.setdefault((parent.sender, parent.request), []).append(request)
         return request, early
 
@@ -188,13 +202,9 @@ class Mailbox:
         for asked in self._running.pop(key, [message]):
             self.inbox.done(asked)
         for request in self._calls_of.pop(key, ()):
-            answers = self._asked.pop(request)[1]
-            for answer in answers:
-                self.inbox.done(answer)
-            if not answers or answers[-1].kind == Kind.ITEM:
-                self._abandoned[request] = None
-                if len(self._abandoned) > 4096:
-                    del self._abandoned[next(iter(self._abandoned))]
+            if call := self._asked.get(request):
+                call.parent = None
+                self._over(request, call)
         if self._early and message.kind == Kind.REQUEST:
             self._drop_early(message.root)
 
@@ -303,6 +313,7 @@ class Mailbox:
         self.inbox.forget(peer)
         for envelope in lost:
             self._answers.pop((peer, envelope.request), None)
+            self._asked.pop(envelope.request, None)
         return lost
 
     def _starts(self, envelope: Envelope) -> bool:
@@ -322,18 +333,40 @@ class Mailbox:
                 return True
             return False
         if envelope.chain and Kind.REPLY <= envelope.kind <= Kind.ITEM:
-            asked = self._asked.get(request)
-            if asked is not None:
-                asked[1].append(envelope)
-                return True
-            if request in self._abandoned:
-                self.inbox.done(envelope)
-                if envelope.kind != Kind.ITEM:
-                    del self._abandoned[request]
-            else:
+            call = self._asked.get(request)
+            if call is None:
                 self._early.setdefault(request, []).append(envelope)
-            return False
+                return False
+            call.answers.append(envelope)
+            if call.parent is None:
+                self._over(request, call)
+                return False
+            return call.acknowledged or envelope.kind == Kind.ITEM
         return True
+
+    def _acknowledged(self, ack: Ack) -> list[Envelope]:
+        """Release what was acknowledged; return the answers that waited for it."""
+        started = []
+        box = self.calls if ack.fresh else self.outbox
+        for released in box.acknowledge(ack):
+            if released.kind == Kind.REPLY or released.kind == Kind.FAILURE:
+                # What an earlier incarnation asked must not be answered anew.
+                self.inbox.meet(ack.by, ack.epoch)
+                self._answers.pop((ack.by, released.request), None)
+            elif released.kind == Kind.REQUEST and (call := self._asked.get(released.request)):
+                call.acknowledged = True
+                if call.parent is None:
+                    self._over(released.request, call)
+                elif answer := call.final():
+                    started.append(answer)
+        return started
+
+    def _over(self, request: int, call: _Call) -> None:
+        """Have the answers to a call acknowledged whose parent is done."""
+        if call.acknowledged and call.final():
+            del self._asked[request]
+            for answer in call.answers:
+                self.inbox.done(answer)
 
     def _drop_early(self, root: int) -> None:
         """Drop what was asked by an earlier incarnation in a chain that nothing here handles any more."""

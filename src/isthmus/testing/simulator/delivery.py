@@ -223,7 +223,9 @@ class Delivery:
             world.check(agent.mailbox.inbox.lost == 0, "nothing acknowledged is lost", agent.name)
         for client in self.clients:
             for to, token in client.asked:
-                world.check(token in self.agent(to).durable(), "all that was asked for is there", token)
+                world.check(
+                    token in self.agent(to).durable(), "all that was asked for is there", token
+                )
         return world
 
     def quiet(self) -> bool:

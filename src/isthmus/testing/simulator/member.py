@@ -53,7 +53,9 @@ class Member(Node):
         self.committing = self.changed = False
         if self.disk:
             table = self.disk.table
-            self.mailbox.restore((key[1:], value) for key, value in table.items() if key[:1] == b"m")
+            self.mailbox.restore(
+                (key[1:], value) for key, value in table.items() if key[:1] == b"m"
+            )
             self.load_state(table.get(b"state"))
         else:
             self.load_state(None)
