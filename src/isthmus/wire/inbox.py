@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbox", "Record"]
 
+UNKNOWN = 0
+"""Instead of the next number to admit: the first message says it."""
+
 LISTED = 256
 """How many unfinished numbers an acknowledgement lists; what lies beyond counts as not handled."""
 
@@ -160,6 +163,7 @@ class Inbox:
             if len(unhandled) > LISTED:
                 after, unhandled = unhandled[LISTED], unhandled[:LISTED]
             window = self.window if self.unhandled < self.max_messages else 1
+            after = max(after, 1)
             ack = Ack(0, self.owner, self.epoch, fresh, record.epoch, after, unhandled, window)
             out.append((sender, ack))
         self._due.clear()
@@ -167,10 +171,15 @@ class Inbox:
 
     def meet(self, sender: bytes, epoch: int) -> None:
         """Refuse from now on what a sender's earlier incarnations send."""
-        for streams in self._streams:
+        lasting = self._streams[0].get(sender)
+        if lasting is None:
+            self._streams[0][sender] = _Stream(Record(epoch, UNKNOWN, ()))
+            if self.gated:
+                self.changed[sender, False] = None
+        for fresh, streams in enumerate(self._streams):
             stream = streams.get(sender)
             if stream is not None and stream.epoch < epoch:
-                self._renew(stream, sender, epoch, fresh=streams is self._streams[1])
+                self._renew(stream, sender, epoch, bool(fresh))
 
     def record(self, sender: bytes, fresh: bool) -> Record | None:
         """Return what must outlive this inbox about a numbering; None if it was forgotten."""
@@ -225,7 +234,8 @@ class Inbox:
             self._renew(stream, sender, epoch, fresh)
         self._tell((sender, fresh), stream)
         if epoch > known:
-            self.meet(sender, epoch)
+            if other is not None:
+                self._renew(other, sender, epoch, not fresh)
             if self.newer is not None:
                 self.newer(sender, epoch)
         return stream
@@ -250,7 +260,7 @@ class Inbox:
             del stream.missing[0]
             self.lost += 1
         if oldest > stream.next:
-            self.lost += oldest - stream.next
+            self.lost += oldest - stream.next if stream.next != UNKNOWN else 0
             stream.next = oldest
             for seq in [seq for seq in stream.held if seq < oldest]:
                 del stream.held[seq]

@@ -79,13 +79,17 @@ class LeaseHolder:
     def granted(self, asked: float) -> None:
         """Note that the renewal sent at `asked` was granted. Late and repeated answers do no harm."""
         until = asked + self.seconds - self.margin
-        if until > self.until and not self._lost:
+        if until >= self.until and not self._lost:
             self.until = until
             self.next = asked + self.every
 
-    def refused(self) -> None:
-        """Note that the storage has no such lease any more: it is lost, for good."""
-        self._lost = True
+    def refused(self, asked: float) -> None:
+        """Note that the storage knew no such lease when the renewal sent at `asked` came: it is lost.
+
+        Unless a later one was granted: then the refused one was overtaken.
+        """
+        if asked + self.seconds - self.margin > self.until:
+            self._lost = True
 
     def holds(self, now: float) -> bool:
         """Return whether what is leased is certainly still there, `margin` seconds from now included."""

@@ -294,6 +294,11 @@ class Mailbox:
         """Return what is to be told to which senders; see `Inbox.acks`."""
         return self.inbox.acks()
 
+    def meet(self, peer: bytes, epoch: int) -> None:
+        """Refuse from now on whatever earlier incarnations of a peer send or acknowledge."""
+        self.inbox.meet(peer, epoch)
+        self._newer(peer, epoch)
+
     def expire(self, now: int) -> None:
         """Drop answers to calls that nothing here has made, once their deadline (ms) is past.
 

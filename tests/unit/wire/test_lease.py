@@ -34,10 +34,18 @@ def test_late_and_repeated_answers_change_nothing() -> None:
 
 def test_what_is_refused_is_lost_for_good() -> None:
     holder = LeaseHolder(30, asked=0)
-    holder.refused()
+    holder.refused(4)
     holder.granted(5)
     assert not holder.holds(6)
     assert not holder.due(1000)
+
+
+def test_a_refusal_that_a_grant_overtook_is_void() -> None:
+    holder = LeaseHolder(30, asked=0)
+    holder.granted(12)
+    holder.refused(11)
+    assert holder.holds(13)
+    assert holder.due(22)
 
 
 @pytest.mark.parametrize(("every", "margin"), [(30, 0), (20, 10), (0, 1), (1, -1)])

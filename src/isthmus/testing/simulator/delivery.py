@@ -1,9 +1,9 @@
-"""Clients ask agents, agents ask agents, and everything fails meanwhile: are effects there once, in order?"""
+"""Clients ask agents, agents ask agents, everything fails: are effects there once, and in order?"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -39,7 +39,7 @@ class Agent(Member):
 
     def load_state(self, stored: object) -> None:
         """Take up the effects."""
-        self.effects: list[str] = list(stored or ())  # type: ignore[call-overload]
+        self.effects: list[str] = list(cast("tuple[str, ...]", stored or ()))
         self.seen = set(self.effects)
         self.queue: deque[Envelope] = deque()
         self.working: Envelope | None = None
@@ -52,7 +52,7 @@ class Agent(Member):
     def durable(self) -> tuple[str, ...]:
         """Return the effects that a crash could not undo."""
         assert self.disk
-        return self.disk.table.get(b"state", ())  # type: ignore[no-any-return]
+        return cast("tuple[str, ...]", self.disk.table.get(b"state", ()))
 
     def handle(self, envelope: Envelope) -> None:
         """Take a request; or the answer that the present one waits for."""
@@ -114,7 +114,7 @@ class Client(Member):
 
     def load_state(self, stored: object) -> None:
         """Take up what was asked and answered; nothing, if it has no disk."""
-        asked, answered = stored or ((), ())  # type: ignore[misc]
+        asked, answered = cast("tuple[Any, Any]", stored or ((), ()))
         self.asked: list[tuple[str, str]] = list(asked)
         self.answered: list[str] = list(answered)
         self.pause()
@@ -128,16 +128,21 @@ class Client(Member):
         if len(self.asked) < self.history.requests:
             self.timer(self.world.random.expovariate(self.history.rate), "ask")
 
+    def choose(self) -> tuple[str, list[str]]:
+        """Return whom to ask, and whom that one is to ask first."""
+        random = self.world.random
+        agents = [agent.name for agent in self.history.agents]
+        place = random.randrange(len(agents))
+        # Calls go one way: agents that handle one request at a time would wait for each other.
+        return agents[place], [name for name in agents[place + 1 :] if random.random() < 0.4]
+
     def on_timer(self, name: str) -> None:
         """Ask."""
         if name != "ask":
             super().on_timer(name)
             return
-        random = self.world.random
-        agents = [agent.name for agent in self.history.agents]
-        place = random.randrange(len(agents))
-        route = [n for n in agents[place + 1 :] if random.random() < 0.4]
-        to, count = agents[place], len(self.asked)
+        to, route = self.choose()
+        count = len(self.asked)
         index = count if self.disk else self.epoch * 1_000_000 + count
         token = f"{self.name}.{index}"
         self.asked.append((to, token))
@@ -212,9 +217,12 @@ class Delivery:
             Violation: a promise was broken.
         """
         world = self.world
-        for member in (*self.agents, *self.clients):
-            member.history = self
-            world.add(member)
+        for agent in self.agents:
+            agent.history = self
+            world.add(agent)
+        for client in self.clients:
+            client.history = self
+            world.add(client)
         world.unleash()
         world.run(world.faults.heal)
         finished = world.run_until(self.quiet, world.faults.heal + 60)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.testing.simulator.disk import Disk
 from isthmus.testing.simulator.world import Node
 from isthmus.wire.envelope import Buffer, Envelope, decode, encode
 from isthmus.wire.mailbox import Changes, Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from isthmus.testing.simulator.disk import Disk
 
 __all__ = ["TICK", "Member"]
 

@@ -19,7 +19,7 @@ PATHS = ("direct", "broker")
 """A direct path loses what is on it when it breaks; a broker delivers late what it has taken."""
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - what it is called in this field
     """A promise was broken. ``args``: which, the seed, the last events."""
 
     def __str__(self) -> str:
@@ -39,6 +39,8 @@ class Node:
     """
 
     world: World
+    #: Whether faults may crash it.
+    mortal = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -92,7 +94,7 @@ class World:
     def __init__(self, seed: int, faults: Faults | None = None, *, remember: int = 40) -> None:
         self.seed = seed
         self.random = Random(seed)
-        self.faults = faults or Faults.draw(self.random)
+        self.faults = faults or Faults.draw(Random(~seed))
         self.now = 0.0
         self.healed = False
         self.events = 0
@@ -221,8 +223,10 @@ class World:
             self.schedule(downtime, self._start, node)
 
     def _crash(self) -> None:
-        node = self.random.choice(list(self.nodes.values()))
-        self.crash(node, self.random.expovariate(1 / self.faults.downtime))
+        mortals = [node for node in self.nodes.values() if node.mortal]
+        if mortals:
+            node = self.random.choice(mortals)
+            self.crash(node, self.random.expovariate(1 / self.faults.downtime))
 
     def _pair(self) -> tuple[str, str] | None:
         if len(self.nodes) < 2:
