@@ -39,7 +39,7 @@ class LeaseHolder:
         SpecError: no renewal would come in time: `every` + `margin` is not less than `seconds`.
     """
 
-    __slots__ = ("_lost", "_retry", "every", "margin", "next", "seconds", "until")
+    __slots__ = ("_retry", "every", "lost", "margin", "next", "seconds", "until")
 
     def __init__(
         self,
@@ -60,7 +60,8 @@ class LeaseHolder:
             )
         # An unanswered renewal is repeated while the period still has room for several attempts.
         self._retry = min(self.every, (seconds - self.margin - self.every) / 4)
-        self._lost = False
+        #: Whether the storage said that the lease is gone.
+        self.lost = False
         #: When to look again: at `due`.
         self.next = asked + self.every
         #: Until when the holder may rely on its lease.
@@ -71,7 +72,7 @@ class LeaseHolder:
 
         The renewal's sending time, `now`, is what `granted` takes.
         """
-        if self._lost or now < self.next:
+        if self.lost or now < self.next:
             return False
         self.next = now + self._retry
         return True
@@ -79,7 +80,7 @@ class LeaseHolder:
     def granted(self, asked: float) -> None:
         """Note that the renewal sent at `asked` was granted. Late and repeated answers do no harm."""
         until = asked + self.seconds - self.margin
-        if until >= self.until and not self._lost:
+        if until >= self.until and not self.lost:
             self.until = until
             self.next = asked + self.every
 
@@ -89,11 +90,11 @@ class LeaseHolder:
         Unless a later one was granted: then the refused one was overtaken.
         """
         if asked + self.seconds - self.margin > self.until:
-            self._lost = True
+            self.lost = True
 
     def holds(self, now: float) -> bool:
         """Return whether what is leased is certainly still there, `margin` seconds from now included."""
-        return not self._lost and now < self.until
+        return not self.lost and now < self.until
 
 
 class Observation(NamedTuple):

@@ -70,7 +70,7 @@ class Mailbox:
             has the storage refuse, from then on, what an earlier incarnation wants to store.
         durable: its state outlives it. Else nothing is kept, nothing waits for a commit, and its numbering
             begins with it: a client, or an agent without state.
-        window: see `Inbox`.
+        window: see `Inbox`; and what others are taken to allow, until they have said.
         max_messages: for the outbox, see `Outbox`.
         max_bytes: likewise.
     """
@@ -94,21 +94,13 @@ class Mailbox:
         self.epoch = epoch
         self.durable = durable
         self.inbox = Inbox(identity, epoch, gated=durable, window=window, newer=self._newer)
+        bounds: dict[str, int] = {
+            "max_messages": max_messages, "max_bytes": max_bytes, "window": window,
+        }  # fmt: skip
         #: What is sent here leaves after the commit, if there is one.
-        self.outbox = Outbox(
-            identity,
-            epoch,
-            fresh=not durable,
-            gated=durable,
-            max_messages=max_messages,
-            max_bytes=max_bytes,
-        )
+        self.outbox = Outbox(identity, epoch, fresh=not durable, gated=durable, **bounds)
         #: What is sent here leaves at once: calls whose answers are needed before the commit, items.
-        self.calls = (
-            Outbox(identity, epoch, fresh=True, max_messages=max_messages, max_bytes=max_bytes)
-            if durable
-            else self.outbox
-        )
+        self.calls = Outbox(identity, epoch, fresh=True, **bounds) if durable else self.outbox
         # Requests being handled, by sender and id: the messages that asked, of which the first is handled.
         self._running: dict[tuple[bytes, int], list[Envelope]] = {}
         # Requests whose answer is in the outbox, unacknowledged: number of the answer.

@@ -51,10 +51,14 @@ class Storage(Node):
             self.send(source, ("refused", key, more))
         elif verb == "list":
             self.send(source, ("objects", "", sorted(self.objects.items())))
-        elif found and found.counter == more:
+        elif found and self.unmoved(found, more):
             self.note("sweeps", key, more)
             self.history.on_swept(key)
             del self.objects[key]
+
+    def unmoved(self, found: Leased, counter: tuple[int, int]) -> bool:
+        """Return whether an object is as the sweeper saw it."""
+        return found.counter == counter
 
 
 class Holder(Node):
@@ -88,8 +92,9 @@ class Holder(Node):
             self.holder.granted(asked)
             self.steady = self.steady or self.world.healed
         else:
-            self.world.check(not self.steady, "who can renew in time keeps its object", key)
             self.holder.refused(asked)
+            lost = self.steady and self.holder.lost
+            self.world.check(not lost, "who can renew in time keeps its object", key)
 
     def on_timer(self, name: str) -> None:
         """Renew, if it is time."""
@@ -153,12 +158,13 @@ class Leases:
 
     holder_type: type[LeaseHolder] = LeaseHolder
     sweeper_type: type[Sweeper] = Sweeper
+    storage_type: type[Storage] = Storage
 
     def __init__(self, seed: int, faults: Faults | None = None) -> None:
         self.world = World(seed, faults)
         random = self.world.random
         self.over = False
-        self.storage = Storage("storage")
+        self.storage = self.storage_type("storage")
         self.storage.history = self
         self.holders = [Holder(f"holder{n}") for n in range(random.randint(1, 3))]
         self.sweepers = [self.sweeper_type(f"sweeper{n}") for n in range(random.randint(1, 2))]
