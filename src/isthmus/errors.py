@@ -32,6 +32,7 @@ __all__ = [
     "RemoteError",
     "RemoteProtocolError",
     "SpecError",
+    "StreamInterrupted",
     "TamperedError",
     "UnknownKindError",
     "VerificationError",
@@ -215,6 +216,20 @@ class SpecError(IsthmusError, ValueError):
 
     def __str__(self) -> str:
         return ": ".join(str(a) for a in self.args)
+
+
+class StreamInterrupted(IsthmusError):  # noqa: N818 - the name that the design gives it
+    """A stream's producer began anew, and what it yields now need not go on from what it had yielded.
+
+    ``args``: number of the last item that came, from 0; -1 if none did.
+    """
+
+    def __str__(self) -> str:
+        (last,) = self.args
+        return (
+            f"the stream was interrupted after {last + 1} items; ask again, and declare the action "
+            "resumable if it always yields the same"
+        )
 
 
 class UnknownKindError(IsthmusError, LookupError):

@@ -14,6 +14,7 @@ twice by itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -94,13 +95,13 @@ class Mailbox:
         self.epoch = epoch
         self.durable = durable
         self.inbox = Inbox(identity, epoch, gated=durable, window=window, newer=self._newer)
-        bounds: dict[str, int] = {
-            "max_messages": max_messages, "max_bytes": max_bytes, "window": window,
-        }  # fmt: skip
+        outbox = partial(
+            Outbox, identity, epoch, max_messages=max_messages, max_bytes=max_bytes, window=window
+        )
         #: What is sent here leaves after the commit, if there is one.
-        self.outbox = Outbox(identity, epoch, fresh=not durable, gated=durable, **bounds)
+        self.outbox = outbox(fresh=not durable, gated=durable)
         #: What is sent here leaves at once: calls whose answers are needed before the commit, items.
-        self.calls = Outbox(identity, epoch, fresh=True, **bounds) if durable else self.outbox
+        self.calls = outbox(fresh=True) if durable else self.outbox
         # Requests being handled, by sender and id: the messages that asked, of which the first is handled.
         self._running: dict[tuple[bytes, int], list[Envelope]] = {}
         # Requests whose answer is in the outbox, unacknowledged: number of the answer.
