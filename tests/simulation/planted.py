@@ -209,7 +209,7 @@ BUGS = {
     "ack before commit": Bug(delivery(AckBeforeCommit), Delivery, (LOST,), 20),
     "reply before commit": Bug(delivery(ReplyBeforeCommit), Delivery, (UNSTORED, CALLED), 20),
     "deduplication forgotten on restart": Bug(
-        delivery(ForgetsOnRestart), (TWICE, ORDER, "no answer twice"), 100
+        delivery(ForgetsOnRestart), Delivery, (TWICE, ORDER, "no answer twice"), 100
     ),
     "gap admitted": Bug(delivery(AdmitsGaps), Delivery, (LOST, ORDER, STUCK), 50),
     "duplicate admitted": Bug(delivery(AdmitsTwice), Delivery, (TWICE,), 50),
@@ -221,7 +221,7 @@ BUGS = {
     ),
     "stale epoch's ack accepted": Bug(migration(BelievesStaleAcks), Migration, (LOST, STUCK), 200),
     "stale epoch's reply accepted": Bug(
-        migration(BelievesStaleReplies), (UNSTORED, TWICE, STUCK), 200
+        migration(BelievesStaleReplies), Migration, (UNSTORED, TWICE, STUCK), 200
     ),
     "answer before its call is acknowledged": Bug(delivery(HastyAnswers), Delivery, (TWICE,), 3000),
     "call with another id when repeated": Bug(

@@ -111,7 +111,7 @@ class Inbox:
             self._forgo(stream, seq - envelope.behind)
         missing, held = stream.missing, stream.held
         if seq != (missing[0] if missing else stream.next):
-            if (seq > stream.next or seq in missing) and len(held) < self.max_held:
+            if (seq >= stream.next or seq in missing) and len(held) < self.max_held:
                 held[seq] = envelope
             self._tell((sender, envelope.fresh), stream)
             return []
@@ -171,8 +171,7 @@ class Inbox:
 
     def meet(self, sender: bytes, epoch: int) -> None:
         """Refuse from now on what a sender's earlier incarnations send."""
-        lasting = self._streams[0].get(sender)
-        if lasting is None:
+        if not any(sender in streams for streams in self._streams):
             self._streams[0][sender] = _Stream(Record(epoch, UNKNOWN, ()))
             if self.gated:
                 self.changed[sender, False] = None

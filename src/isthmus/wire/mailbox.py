@@ -291,6 +291,7 @@ class Mailbox:
         """Refuse from now on whatever earlier incarnations of a peer send or acknowledge."""
         self.inbox.meet(peer, epoch)
         self._newer(peer, epoch)
+        self.resend(peer)
 
     def expire(self, now: int) -> None:
         """Drop answers to calls that nothing here has made, once their deadline (ms) is past.

@@ -227,7 +227,10 @@ class Outbox:
         return released
 
     def meet(self, peer: bytes, epoch: int) -> None:
-        """Note the epoch of a receiver: what it has not acknowledged goes to its new incarnation."""
+        """Note the epoch of a receiver: what it has not acknowledged goes to its new incarnation.
+
+        The first that is heard of a receiver is no reason to send again.
+        """
         link = self._links.get(peer)
         if link is None:
             link = self._links[peer] = _Link(self.window)

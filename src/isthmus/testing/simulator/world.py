@@ -19,6 +19,10 @@ PATHS = ("direct", "broker")
 """A direct path loses what is on it when it breaks; a broker delivers late what it has taken."""
 
 
+TIMELY = 0.2
+"""The longest delay of a message once faults have ended."""
+
+
 class Violation(AssertionError):  # noqa: N818 - what it is called in this field
     """A promise was broken. ``args``: which, the seed, the last events."""
 
@@ -189,6 +193,8 @@ class World:
             copies += random.random() < faults.duplication
         for _ in range(copies):
             delay = 0.0001 + random.expovariate(1 / faults.delay)
+            if self.healed:
+                delay = min(delay, TIMELY)
             at = self.now + delay
             if self.healed or not faults.reordering:
                 key = (source, to, generation)
