@@ -98,6 +98,7 @@ SAMPLES = [
     errors.TamperedError("an object", "chunk 3 of 4"),
     errors.WaitTimeoutError("a key", 1.5),
     errors.SpecError("Pump", "no"),
+    errors.StreamInterrupted(4),
     errors.UnknownKindError("pump", "x", ["y"]),
     errors.NameTakenError("store", "a"),
     errors.MissingExtraError("x", "torch", "torch"),
