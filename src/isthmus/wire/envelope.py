@@ -73,7 +73,7 @@ class Envelope(msgspec.Struct, array_like=True, gc=False):
     #: Unix time in milliseconds after which nobody waits for an answer; 0 for none. A hint: no promise
     #: depends on it, since clocks of hosts differ.
     deadline: Count = 0
-    #: Which of a request's items, from 0.
+    #: Which of a request's items, from 0; in its `REPLY`, how many there were.
     item: Count = 0
     #: Trace context: 16 bytes of trace, 8 of span, 1 of flags (W3C trace-context).
     trace: bytes | None = None

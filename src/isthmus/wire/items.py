@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.errors import RemoteProtocolError, StreamInterrupted
+from isthmus.errors import StreamInterrupted
+from isthmus.wire.envelope import Kind
 
 if TYPE_CHECKING:
     from isthmus.wire.envelope import Envelope
@@ -36,8 +37,8 @@ class ItemReader:
         """Return whether an item is new, and is to be handed on.
 
         Raises:
-            StreamInterrupted: the producer began again, and its stream is not resumable.
-            RemoteProtocolError: an item is missing: as mailboxes lose none, the producer skipped it.
+            StreamInterrupted: the producer began again, and its stream is not resumable; or items are
+                missing, which went to an earlier incarnation of this reader.
         """
         if envelope.epoch != self.epoch:
             if self.epoch and not self.resumable:
@@ -46,9 +47,15 @@ class ItemReader:
         if envelope.item <= self.last:
             return False
         if envelope.item > self.last + 1:
-            raise RemoteProtocolError(
-                f"{envelope.sender.hex()} sent item {envelope.item} of a stream",
-                f"the last one was {self.last}",
-            )
+            raise StreamInterrupted(self.last)
         self.last = envelope.item
         return True
+
+    def end(self, reply: Envelope) -> None:
+        """Take the answer that ends the stream.
+
+        Raises:
+            StreamInterrupted: there were more items than came.
+        """
+        if reply.kind == Kind.REPLY and reply.item != self.last + 1:
+            raise StreamInterrupted(self.last)

@@ -58,8 +58,8 @@ class _Call:
         self.acknowledged = False
 
     def final(self) -> Envelope | None:
-        """Return the last answer, if it has come."""
-        return self.answers[-1] if self.answers and self.answers[-1].kind != Kind.ITEM else None
+        """Return the answer, if it has come."""
+        return self.answers[-1] if self.answers else None
 
 
 class Mailbox:
@@ -125,8 +125,16 @@ class Mailbox:
         started = self.inbox.receive(message)
         return [envelope for envelope in started if self._starts(envelope)]
 
-    def reply(self, to: Envelope, payload: Sequence[Buffer], kind: int = Kind.REPLY) -> Envelope:
+    def reply(
+        self, to: Envelope, payload: Sequence[Buffer], kind: int = Kind.REPLY, *, items: int = 0
+    ) -> Envelope:
         """Answer a request; to be followed by `done`, before the next commit.
+
+        Args:
+            to: the request.
+            payload: the answer.
+            kind: `Kind.REPLY` or `Kind.FAILURE`.
+            items: how many items were sent before, so that who missed some notices.
 
         Raises:
             FullError: see `Outbox.send`. Ask for `room` before you begin.
@@ -134,7 +142,7 @@ class Mailbox:
         nested = to.chain != 0
         envelope = self.outbox.send(
             to.sender, payload, kind, request=to.request, chain=to.chain,
-            deadline=to.deadline if nested else 0, trace=to.trace,
+            deadline=to.deadline if nested else 0, item=items, trace=to.trace,
         )  # fmt: skip
         if to.request:
             self._answers[to.sender, to.request] = envelope.seq
@@ -178,14 +186,14 @@ class Mailbox:
             why = "made before" if parent.request else "of a message without a request id"
             raise LocalProtocolError(f"call {index}", f"{why}; give each call an id of its own")
         early = self._early.get(request, [])
-        if not any(answer.kind != Kind.ITEM for answer in early):
+        if not early:
             self.calls.send(
                 to, payload, Kind.REQUEST, request=request, chain=parent.root,
                 deadline=deadline or parent.deadline, trace=parent.trace,
             )  # fmt: skip
         self._early.pop(request, None)
         self._asked[request] = call = _Call(parent, list(early))
-        call.acknowledged = call.final() is not None
+        call.acknowledged = bool(early)
         self._calls_of.setdefault((parent.sender, parent.request), []).append(request)
         return request, early
 
@@ -210,6 +218,9 @@ class Mailbox:
     def changes(self) -> Changes:
         """Return what to store now. Until `committed` is called with it, what it holds does not leave.
 
+        To be stored together with the state as the messages that are `done` made it, without what a
+        handling that is not done yet may have changed. Whoever takes long streams commits now and then.
+
         If storing fails, for whatever reason, this mailbox is over: make another one from the storage, with
         a higher epoch.
         """
@@ -221,7 +232,8 @@ class Mailbox:
             puts[_entry(to, envelope.seq)] = _pack(envelope)
             sent[to] = envelope.seq
         touched |= dict.fromkeys(sent)
-        drops += [_entry(to, seq) for to, seq in self.outbox.dropped]
+        # A numbering that was forgotten may have begun anew.
+        drops += [k for k in (_entry(to, seq) for to, seq in self.outbox.dropped) if k not in puts]
         for to in touched:
             state = self.outbox.state(to)
             if state is None:
@@ -333,6 +345,10 @@ class Mailbox:
             return False
         if envelope.chain and Kind.REPLY <= envelope.kind <= Kind.ITEM:
             call = self._asked.get(request)
+            if envelope.kind == Kind.ITEM:
+                # Kept for no repetition, which would begin with another one: so it takes no room.
+                self.inbox.done(envelope)
+                return call is not None and call.parent is not None
             if call is None:
                 self._early.setdefault(request, []).append(envelope)
                 return False
@@ -340,7 +356,7 @@ class Mailbox:
             if call.parent is None:
                 self._over(request, call)
                 return False
-            return call.acknowledged or envelope.kind == Kind.ITEM
+            return call.acknowledged
         return True
 
     def _acknowledged(self, ack: Ack) -> list[Envelope]:

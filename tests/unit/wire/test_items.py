@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from isthmus.errors import RemoteProtocolError, StreamInterrupted
+from isthmus.errors import StreamInterrupted
 from isthmus.wire.envelope import Envelope, Kind
 from isthmus.wire.items import ItemReader
 
@@ -16,8 +16,12 @@ def item(number: int, epoch: int = 1) -> Envelope:
 def test_items_are_taken_once_and_in_order() -> None:
     reader = ItemReader()
     assert [reader.take(item(n)) for n in (0, 1, 1, 0, 2)] == [True, True, False, False, True]
-    with pytest.raises(RemoteProtocolError, match="item 4"):
+    reader.end(Envelope(Kind.REPLY, b"p", 1, False, 1, request=9, item=3))
+    with pytest.raises(StreamInterrupted, match="after 3 items"):
+        reader.end(Envelope(Kind.REPLY, b"p", 1, False, 1, request=9, item=4))
+    with pytest.raises(StreamInterrupted):
         reader.take(item(4))
+    reader.end(Envelope(Kind.FAILURE, b"p", 1, False, 1, request=9))
 
 
 def test_a_stream_that_begins_anew_is_interrupted() -> None:

@@ -206,6 +206,35 @@ def test_items_leave_at_once_and_the_answer_after_the_commit() -> None:
     assert [e.kind for e in carry(agent, me)] == [Kind.REPLY]
 
 
+def test_a_stream_longer_than_any_window_answers_a_call() -> None:
+    me, disk = client(), Disk()
+    caller, callee = disk.open(b"caller", 1), Mailbox(b"callee", 1, durable=False)
+    asked(me, b"caller")
+    (parent,) = carry(me, caller)
+    caller.call(parent, 0, b"callee", [b"stream"])
+    (call,) = carry(caller, callee)
+    got: list[int] = []
+    for number in range(1000):
+        callee.send_item(call, number, [b""])
+        if number % 100 == 99:
+            got += [envelope.item for envelope in carry(callee, caller)]
+            disk.commit(caller)
+            carry(caller, callee)
+    callee.reply(call, [b""], items=1000)
+    callee.done(call)
+    assert [(e.kind, e.item) for e in carry(callee, caller)] == [(Kind.REPLY, 1000)]
+    assert got == list(range(1000))
+
+
+def test_items_that_nobody_asked_for_are_dropped() -> None:
+    caller, callee = Disk().open(b"caller", 2), Mailbox(b"callee", 1, durable=False)
+    call = Envelope(Kind.REQUEST, b"caller", 1, True, 1, request=9, chain=3)
+    (call,) = callee.receive(call)
+    callee.send_item(call, 0, [b""])
+    assert carry(callee, caller) == []
+    assert caller.inbox.unhandled == 0
+
+
 def test_a_superseded_peer_is_refused_from_the_moment_that_is_said() -> None:
     me, agent = client(), Mailbox(b"agent", 1, durable=False)
     asked(me, b"agent")
@@ -237,6 +266,9 @@ def test_storage_is_left_clean_when_all_is_acknowledged_and_a_peer_forgotten() -
     agent.forget(b"client")
     disk.commit(agent)
     assert disk == {}
+    agent.outbox.send(b"client", [b"again"])
+    disk.commit(agent)
+    assert len(disk) == 2
 
 
 def test_forgetting_a_peer_returns_what_it_never_took() -> None:
