@@ -1,7 +1,7 @@
 """Where somebody listens, as text and taken apart.
 
-``tcp://host:port``, ``tls://host:port``, ``unix:///path``, ``ws://host:port/path``, ``wss://host:port/path``; an
-IPv6 address stands in brackets. To listen, port 0 means any free one.
+``tcp://host:port``, ``tls://host:port``, ``unix:///path``, ``ws://host:port/path``,
+``wss://host:port/path``; an IPv6 address stands in brackets. To listen, port 0 means any free one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one bridge between synchronous code and asyncio: an event loop in a thread of its own.
 
-Proxies resolve inside an attribute access, which cannot await; connections, brokers and agents are asynchronous.
-Where the two meet, synchronous code hands a coroutine to `bridge` and waits for it, from any thread. Nothing else
-in isthmus starts an event loop behind its user's back.
+Proxies resolve inside an attribute access, which cannot await; connections, brokers and agents are
+asynchronous. Where the two meet, synchronous code hands a coroutine to `bridge` and waits for it, from any
+thread. Nothing else in isthmus starts an event loop behind its user's back.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ LINGER = 5.0
 class Bridge:
     """An event loop in a daemon thread, started when it is first needed and anew in a forked child.
 
-    One per process is enough: `isthmus.net.bridge.bridge`. Work underway when the interpreter exits has five
-    seconds to end; what is cancelled then is named in the log.
+    One per process is enough: `isthmus.net.bridge.bridge`. Work underway when the interpreter exits has
+    five seconds to end; what is cancelled then is named in the log.
     """
 
     def __init__(self, name: str = "isthmus-bridge") -> None:

@@ -33,7 +33,7 @@ READS = 8
 """System calls for one readiness, and likewise for writing: then others get their turn."""
 
 PAGES = 1 << 20
-"""From this size on a body gets pages of its own, large ones where the kernel has them: nothing is zeroed."""
+"""From this size on a body gets pages of its own, large ones where the kernel has them; none is zeroed."""
 
 
 class Limits(Spec):
@@ -62,8 +62,8 @@ class Connection:
     """A connection to a peer, made by `connect` or handed out by `listen`; belongs to one event loop.
 
     Frames come whole and in order, or not at all. What was received before an end is still handed out; then
-    `receive` raises `ClosedError` if either side closed, `BrokenError` if the peer died or broke the protocol, or
-    the network did; ``async for`` ends in the first case.
+    `receive` raises `ClosedError` if either side closed, `BrokenError` if the peer died, or broke the
+    protocol, or the network failed; ``async for`` ends in the first case.
 
     Attributes:
         address: of the peer.
@@ -98,8 +98,8 @@ class Connection:
         self._sent_since = self._heard_since = True
         self._silent = 0.0
         self._dead = max(limits.dead_seconds, 2.5 * agreed.peer.beat) if agreed.peer.beat else 0.0
-        pace = [s for s in (limits.beat_seconds / 2, self._dead / 4) if s]
-        self._pace = min(pace, default=0.0)
+        pace = [s for s in (limits.beat_seconds / 2, self._dead / 4) if s > 0]
+        self._pace: float = min(pace, default=0.0)
         self._unsaid = 0.0
         self._timer: asyncio.TimerHandle | None = None
         if self._pace:
@@ -110,7 +110,7 @@ class Connection:
                 self._take(self._decoder.receive(agreed.rest), len(agreed.rest))
             except IsthmusError as error:
                 self._stop(error)
-        if self._end is None and not self._reading:
+        if not self.closed and not self._reading:
             self._resume()
 
     # Sending

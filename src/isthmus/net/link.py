@@ -12,7 +12,7 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from isthmus.wire.frames import Buffer
 
@@ -54,28 +54,33 @@ class SocketLink:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.receive_into = sock.recv_into
+        self.receive_into: Callable[[memoryview], int] = sock.recv_into
         self._sendmsg = sock.sendmsg
 
     def send(self, pieces: Sequence[Buffer]) -> int:
+        """Send a beginning of the pieces, in one system call."""
         return self._sendmsg(pieces[:MAX_PIECES]) if pieces else 0
 
     def waits_for_room(self) -> bool:
+        """Never: the socket has what it took."""
         return False
 
     def pending(self) -> bool:
+        """Never: the socket's readiness tells all."""
         return False
 
     def finish(self) -> None:
+        """Shut down our direction."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        """Close the socket."""
         self.sock.close()
 
 
 class TLSLink(SocketLink):
-    """A link over TLS: OpenSSL reads and writes the socket itself, so nothing passes through buffers of ours."""
+    """A link over TLS: OpenSSL reads and writes the socket itself, past any buffers of ours."""
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         super().__init__(sock)
@@ -100,6 +105,7 @@ class TLSLink(SocketLink):
         return filled
 
     def send(self, pieces: Sequence[Buffer]) -> int:
+        """Encrypt and send a beginning of the first piece."""
         # What OpenSSL refused has to be offered again, and it may be longer then. It is: pieces are only
         # ever added behind.
         if not pieces:
@@ -111,6 +117,7 @@ class TLSLink(SocketLink):
             raise BlockingIOError from None
 
     def pending(self) -> bool:
+        """Whether decrypted bytes are here."""
         return self._tls.pending() > 0
 
 
@@ -122,7 +129,12 @@ async def ready(sock: socket.socket, *, write: bool = False) -> None:
         (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
     )
     fd = sock.fileno()
-    add(fd, lambda: future.done() or future.set_result(None))
+
+    def is_ready() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    add(fd, is_ready)
     try:
         await future
     finally:

@@ -257,7 +257,7 @@ def _peer_name(sock: socket.socket) -> str:
 
 
 async def _bound(where: Address) -> tuple[Address, list[socket.socket]]:
-    """Return a listening socket for each place that a host has, all with one port, and the address with it."""
+    """Return the address with its port, and a socket that listens there for each place the host has."""
     sockets: list[socket.socket] = []
     try:
         for family, place in await resolved(where, listening=True):
@@ -301,8 +301,8 @@ def _why_not(error: OSError, where: Address) -> str:
 class _Path:
     """The path of a unix socket, held by a lock beside it: who holds that may replace what lies there.
 
-    The kernel drops the lock of a killed process; its socket stays, and nobody else can tell it from a live one
-    without a race.
+    The kernel drops the lock of a killed process; its socket stays, and nobody could tell it from a live
+    one without a race.
     """
 
     def __init__(self, where: Address) -> None:

@@ -1,4 +1,4 @@
-"""From an address, or an accepted socket, to a connection: TCP or unix, TLS, WebSocket, then our own handshake."""
+"""From an address or an accepted socket to a connection: socket, TLS, WebSocket, then our handshake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS 1.3: contexts from files, the peer's certificate as it must be, and what binds a proof to a connection."""
+"""TLS 1.3: contexts from files, whose certificate is accepted, and what binds a proof to a connection."""
 
 from __future__ import annotations
 
@@ -28,19 +28,22 @@ __all__ = ["TLS", "fingerprint"]
 class TLS:
     """How one side uses TLS. Certificates and keys are named by file, in PEM.
 
-    A client checks that the server's certificate is signed by `authorities` (None: those of the system) for the host
-    that it asked for. With `anchors` or `fingerprints`, which name peers themselves, the host's name does not matter.
-    A server asks for its clients' certificates if it has `authorities` or `anchors`.
+    A client checks that the server's certificate is signed by `authorities` (None: those of the system)
+    for the host that it asked for. With `anchors` or `fingerprints`, which name peers themselves, the
+    host's name does not matter. A server asks for its clients' certificates if it has `authorities` or
+    `anchors`.
 
     Args:
-        certificate: file of the own certificate (and those between it and its authority). A server needs one.
+        certificate: file of the own certificate, and of those between it and its authority. A server needs
+            one.
         key: file of its private key, not encrypted; None: it is in the certificate's file.
         authorities: file of the certificates that may sign the peer's.
         anchors: PEM text of the peers' own certificates, which are trusted as they are.
-        fingerprints: the peer's certificate must be one of these, by SHA-256 in hexadecimal digits (colons allowed).
+        fingerprints: the peer's certificate must be one of these, by SHA-256 in hexadecimal digits, with
+            colons or without.
         server_name: what a client asks for, in place of the address's host.
-        bind: let the handshake's proof cover both certificates, so that nobody can end TLS in between. Both sides
-            have to agree; False is for a proxy in front of a server, which is then believed.
+        bind: let the handshake's proof cover both certificates, so that nobody can end TLS in between. Both
+            sides have to agree; False is for a proxy in front of a server, which is then believed.
     """
 
     certificate: str | None = None

@@ -1,4 +1,4 @@
-"""Frames over WebSocket, for networks that let nothing else through: our bytes in binary messages of any cut."""
+"""WebSocket, for networks that let nothing else through: our bytes in binary messages, cut anywhere."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUBPROTOCOL = "isthmus"
 
 
 class WebSocketLink:
-    """A link in the messages of another one; the `websockets` library's protocol, without its input and output."""
+    """A link in the messages of another: the protocol is the `websockets` library's, the socket is ours."""
 
     def __init__(self, inner: Link, protocol: Any) -> None:
         self.sock: socket.socket = inner.sock
@@ -42,6 +42,7 @@ class WebSocketLink:
         self._ended = False
 
     def receive_into(self, buffer: memoryview) -> int:
+        """Receive what lies in messages; 0 once the other side closed."""
         while not self._in:
             if self._ended:
                 return 0
@@ -74,7 +75,7 @@ class WebSocketLink:
                     self._in.append(memoryview(event.data))
             elif event.opcode is Opcode.CLOSE:
                 self._ended = True
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # a peer that closed need not wait for the answer
             self._push()  # answers to pings, and to a close
         wrong = protocol.handshake_exc or protocol.parser_exc
         if wrong is not None and not self._ended:
@@ -82,6 +83,7 @@ class WebSocketLink:
         return others
 
     def send(self, pieces: Sequence[Buffer]) -> int:
+        """Send a beginning of the first piece as one message."""
         self._push()
         if not pieces:
             return 0
@@ -101,18 +103,22 @@ class WebSocketLink:
             self._out = self._out[self._inner.send([self._out]) :]
 
     def waits_for_room(self) -> bool:
+        """Whether bytes of messages wait for the socket."""
         return len(self._out) > 0 or self._inner.waits_for_room()
 
     def pending(self) -> bool:
+        """Whether messages are here that were not handed out."""
         return bool(self._in) or self._inner.pending()
 
     def finish(self) -> None:
+        """Close as WebSocket does, then the link beneath."""
         with contextlib.suppress(Exception):  # it is closing anyway
             self._protocol.send_close()
             self._push()
         self._inner.finish()
 
     def close(self) -> None:
+        """Close the socket."""
         self._inner.close()
 
 
