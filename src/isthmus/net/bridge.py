@@ -150,8 +150,8 @@ class Bridge:
         """Whether this is the bridge's own thread, where nothing may wait for it."""
         return self._thread is not None and self._thread is threading.current_thread()
 
-    def stop(self, linger: float = LINGER) -> None:
-        """Let the work underway end within `linger` seconds, cancel the rest and name it in the log.
+    def stop(self, linger: float | None = None) -> None:
+        """Give the work underway `linger` seconds (None: five) to end; cancel the rest and log its names.
 
         The thread ends. The bridge can be used again: it starts a new one.
 
@@ -162,6 +162,7 @@ class Bridge:
             raise LocalProtocolError(
                 "cannot stop the bridge on its own thread", "stop it elsewhere"
             )
+        linger = LINGER if linger is None else linger
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None

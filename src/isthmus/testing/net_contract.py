@@ -78,7 +78,10 @@ class NetContract:
             end.set_result(connection)
             await over.wait()
 
-        async with (self.listening(address, serve, limits=limits) as listener, await self.connected(listener, limits=limits) as connection):
+        async with (
+            self.listening(address, serve, limits=limits) as listener,
+            await self.connected(listener, limits=limits) as connection,
+        ):
             try:
                 yield connection, await end
             finally:
@@ -90,7 +93,10 @@ class NetContract:
         sizes = [0, 1, 100, 4095, 4096, 16_384, 70_000, 300_000, 5_000_000]
 
         async def main() -> None:
-            async with (self.listening(address) as listener, await self.connected(listener) as connection):
+            async with (
+                self.listening(address) as listener,
+                await self.connected(listener) as connection,
+            ):
                 sent = [
                     (kind, [os.urandom(size), b"head", os.urandom(sizes[-kind])])
                     for kind, size in enumerate(sizes, 1)
@@ -106,7 +112,10 @@ class NetContract:
 
     def test_thousands_of_small_frames(self, address: str) -> None:
         async def main() -> None:
-            async with (self.listening(address) as listener, await self.connected(listener) as connection):
+            async with (
+                self.listening(address) as listener,
+                await self.connected(listener) as connection,
+            ):
                 for i in range(5000):
                     connection.send([b"%d" % i])
                 found = [bytes((await connection.receive()).payloads[0]) for _ in range(5000)]
@@ -123,19 +132,19 @@ class NetContract:
 
     def test_many_send_large_frames_at_once(self, address: str) -> None:
         async def main() -> None:
-            async with (self.listening(address) as listener, await self.connected(listener) as connection):
-                bodies = [bytes([i]) * 1_000_000 for i in range(16)]
+            bodies = [bytes([i]) * 1_000_000 for i in range(16)]
+            async with self.both(address) as (ours, theirs):
 
-                    async def one(i: int) -> None:
-                        connection.send([b"%d" % i, bodies[i]])
-                        await connection.drain()
+                async def one(i: int) -> None:
+                    ours.send([b"%d" % i, bodies[i]])
+                    await ours.drain()
 
-                    async with asyncio.TaskGroup() as group:
-                        for i in range(16):
-                            group.create_task(one(i))
-                        for _ in range(16):
-                            number, body = (await connection.receive()).payloads
-                            assert body == bodies[int(bytes(number))]
+                async with asyncio.TaskGroup() as group:
+                    for i in range(16):
+                        group.create_task(one(i))
+                    for _ in range(16):
+                        number, body = (await theirs.receive()).payloads
+                        assert body == bodies[int(bytes(number))]
 
         asyncio.run(main())
 
@@ -179,7 +188,10 @@ class NetContract:
 
             server = Offer("relay", "r1", TOKEN, versions=(1, 2), features=0b110)
             client = Offer("agent", "ann", TOKEN, versions=(1, 3), features=0b011)
-            async with (self.listening(address, serve, handshake=server) as listener, await self.connected(listener, handshake=client) as connection):
+            async with (
+                self.listening(address, serve, handshake=server) as listener,
+                await self.connected(listener, handshake=client) as connection,
+            ):
                 assert (await connection.receive()).payloads == (b"agent", b"ann")
                 agreed = connection.agreed
                 assert (agreed.peer.role, agreed.peer.identity) == ("relay", "r1")
