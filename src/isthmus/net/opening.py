@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -166,6 +167,9 @@ async def _connected(where: Address) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
+    # asyncio puts a text of its own in the place of the system's; numbers of the resolver are negative.
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__
 
 
@@ -189,8 +193,9 @@ async def resolved(where: Address, *, listening: bool = False) -> list[tuple[int
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=flags)
-    except OSError as error:
-        raise BrokenError(str(where), f"no address for {where.host!r}: {_reason(error)}") from error
+    except (OSError, UnicodeError) as error:
+        why = _reason(error) if isinstance(error, OSError) else "it is no name"
+        raise BrokenError(str(where), f"no address for {where.host!r}: {why}") from error
     return list(dict.fromkeys((family, place) for family, _, _, _, place in found))
 
 
