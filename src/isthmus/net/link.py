@@ -21,6 +21,8 @@ __all__ = ["Link", "SocketLink", "TLSLink", "ready"]
 MAX_PIECES = 64
 """Of one system call; Linux takes 1024, and more do not help."""
 
+_RECORD = 1 << 14
+
 TLS_BYTES = 1 << 18
 """Encrypted at a time, so that no single send keeps the event loop for long."""
 
@@ -94,9 +96,9 @@ class TLSLink(SocketLink):
         try:
             while filled < size:
                 n = recv(buffer[filled:])
-                if not n:
-                    return filled
                 filled += n
+                if n < _RECORD:  # the end, or the last one for now: to ask again costs an exception
+                    return filled
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             if not filled:
                 raise BlockingIOError from None
