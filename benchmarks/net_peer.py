@@ -1,6 +1,6 @@
 """The other process of `benchmarks.net`: answers over ours, over asyncio's streams, and over plain sockets.
 
-    python -m benchmarks.net_peer FOLDER     prints addresses as one JSON object, serves until its input ends
+    python -m benchmarks.net_peer FOLDER     prints addresses as JSON, serves until its input ends
 
 FOLDER holds ``certificate.pem``. Small messages are sent back, a large one is acknowledged.
 """

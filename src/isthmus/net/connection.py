@@ -463,8 +463,9 @@ class Connection:
         self._end = why
         _open.discard(self)
         self._reading = self._writing = False
-        self._loop.remove_reader(self._fd)
-        self._loop.remove_writer(self._fd)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
         self._link.close()
         if self._timer is not None:
             self._timer.cancel()

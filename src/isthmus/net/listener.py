@@ -9,7 +9,7 @@ import fcntl
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
+    from isthmus.net.tls import Secured
     from isthmus.wire.handshake import Offer
 
 __all__ = ["Listener", "listen"]
@@ -68,7 +69,7 @@ async def listen(
     where = Address.parse(address)
     if where.websocket:
         require("websockets", extra="websocket", what=f"{where.scheme}:// addresses")
-    context = (tls or TLS()).server_context() if where.secure else None
+    secured = (tls or TLS()).secured(client=False) if where.secure else None
     if tls is not None and not where.secure:
         raise AddressError(
             str(where), "TLS is for tls:// and wss:// addresses; use one, or leave it out"
@@ -80,9 +81,7 @@ async def listen(
     else:
         where, sockets = await _bound(where)
     limits = limits or Limits()
-    return Listener(
-        where, sockets, offered(handshake, limits), serve, limits, tls or TLS(), context, held
-    )
+    return Listener(where, sockets, offered(handshake, limits), serve, limits, secured, held)
 
 
 class Listener:
@@ -100,8 +99,7 @@ class Listener:
         offer: Offer,
         serve: Callable[[Connection], Awaitable[object]],
         limits: Limits,
-        tls: TLS,
-        context: Any,
+        secured: Secured | None,
         held: _Path | None,
     ) -> None:
         self._where = where
@@ -111,8 +109,7 @@ class Listener:
         self._offer = offer
         self._serve = serve
         self._limits = limits
-        self._tls = tls
-        self._context = context
+        self._secured = secured
         self._held = held
         self._loop = asyncio.get_running_loop()
         self._opening: dict[asyncio.Task[None], None] = {}
@@ -167,8 +164,7 @@ class Listener:
                     self._offer,
                     self._limits,
                     client=False,
-                    tls=self._tls,
-                    context=self._context,
+                    secured=self._secured,
                     name=name,
                 )
         except TimeoutError:

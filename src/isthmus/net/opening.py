@@ -18,12 +18,15 @@ from isthmus.net.tls import TLS, secure, translate
 from isthmus.wire.handshake import Agreed, Handshake, Offer
 
 if TYPE_CHECKING:
-    import ssl
     from typing import Any
 
     from isthmus.net.link import Link
+    from isthmus.net.tls import Secured
 
 __all__ = ["connect"]
+
+QUEUE_SECONDS = 0.005
+"""Between attempts to enter the queue of a unix socket that is full; it tells nobody when it is not."""
 
 
 async def connect(
@@ -56,13 +59,11 @@ async def connect(
         raise AddressError(
             str(where), "TLS is for tls:// and wss:// addresses; use one, or leave it out"
         )
-    context = (tls or TLS()).client_context() if where.secure else None
+    secured = (tls or TLS()).secured(client=True) if where.secure else None
     try:
         async with asyncio.timeout(limits.open_seconds):
             sock = await _connected(where)
-            return await open_over(
-                sock, where, offer, limits, client=True, tls=tls or TLS(), context=context
-            )
+            return await open_over(sock, where, offer, limits, client=True, secured=secured)
     except TimeoutError:
         raise WaitTimeoutError(f"connection to {where}", limits.open_seconds) from None
 
@@ -79,8 +80,7 @@ async def open_over(
     limits: Limits,
     *,
     client: bool,
-    tls: TLS,
-    context: ssl.SSLContext | None,
+    secured: Secured | None,
     name: str = "",
 ) -> Connection:
     """Do every handshake over a connected socket; it is closed if one fails. Raises as `connect` does."""
@@ -88,10 +88,8 @@ async def open_over(
     link: Link = SocketLink(sock)
     binding = b""
     try:
-        if context is not None:
-            wrapped, binding = await secure(
-                sock, tls, context, name, where.host if client else None
-            )
+        if secured is not None:
+            wrapped, binding = await secure(sock, secured, name, where.host if client else None)
             link = TLSLink(wrapped)
         if where.websocket:
             from isthmus.net.websocket import upgrade
@@ -151,7 +149,10 @@ async def _connected(where: Address) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            await loop.sock_connect(sock, place)
+            if family == socket.AF_UNIX:
+                await _connect_unix(sock, place)
+            else:
+                await loop.sock_connect(sock, place)
             tune(sock)
             return sock
         except OSError as error:
@@ -164,6 +165,16 @@ async def _connected(where: Address) -> socket.socket:
     raise BrokenError(
         str(where), f"cannot connect ({_reason(refused)}); see that somebody listens there"
     ) from refused
+
+
+async def _connect_unix(sock: socket.socket, path: str) -> None:
+    # Not the event loop's own: it takes a full queue, EAGAIN, for a connection that is on its way.
+    while True:
+        try:
+            sock.connect(path)
+            return
+        except BlockingIOError:
+            await asyncio.sleep(QUEUE_SECONDS)
 
 
 def _reason(error: OSError) -> str:

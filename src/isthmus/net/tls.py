@@ -7,7 +7,7 @@ import hmac
 import os
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from isthmus.errors import (
     AuthenticationError,
@@ -111,15 +111,11 @@ class TLS:
             ) from None
         return context
 
-    def own(self) -> bytes:
-        """Return the own certificate, in DER; empty if there is none."""
-        if self.certificate is None:
-            return b""
-        with open(self.certificate, encoding="ascii", errors="replace") as file:
-            text = file.read()
-        start = text.index(ssl.PEM_HEADER)
-        end = text.index(ssl.PEM_FOOTER, start) + len(ssl.PEM_FOOTER)
-        return ssl.PEM_cert_to_DER_cert(text[start:end])
+    def secured(self, *, client: bool) -> Secured:
+        """Return what connections need, with the files as they are now. Raises as the contexts do."""
+        context = self.client_context() if client else self.server_context()
+        own = _first_certificate(self.certificate) if self.certificate else b""
+        return Secured(self, context, own)
 
     def check(self, where: str, theirs: bytes) -> None:
         """Hold the peer's certificate (DER) against the fingerprints.
@@ -148,15 +144,38 @@ class TLS:
         return hashlib.sha256(server).digest() + hashlib.sha256(other).digest()
 
 
+class Secured(NamedTuple):
+    """A context, and the own certificate in it (DER), which the context does not tell."""
+
+    tls: TLS
+    context: ssl.SSLContext
+    own: bytes
+
+
+def _first_certificate(path: str) -> bytes:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read()
+        start = text.index(ssl.PEM_HEADER)
+        end = text.index(ssl.PEM_FOOTER, start) + len(ssl.PEM_FOOTER)
+        return ssl.PEM_cert_to_DER_cert(text[start:end])
+    except (OSError, ValueError) as error:
+        raise SpecError("TLS", f"no certificate in {path}: {error}") from None
+
+
 def fingerprint(certificate: bytes | str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a certificate, given in DER or as a PEM file, in hexadecimal digits."""
+    """Return the SHA-256 of a certificate, given in DER or as a PEM file, in hexadecimal digits.
+
+    Raises:
+        SpecError: there is no such file, or no certificate in it.
+    """
     if not isinstance(certificate, bytes):
-        certificate = TLS(os.fspath(certificate)).own()
+        certificate = _first_certificate(os.fspath(certificate))
     return hashlib.sha256(certificate).hexdigest()
 
 
 async def secure(
-    sock: socket.socket, tls: TLS, context: ssl.SSLContext, where: str, host: str | None
+    sock: socket.socket, secured: Secured, where: str, host: str | None
 ) -> tuple[ssl.SSLSocket, bytes]:
     """Do the handshake over a connected socket; `host` is None for the server.
 
@@ -168,6 +187,7 @@ async def secure(
         RemoteProtocolError: the other side does not speak TLS 1.3.
         BrokenError: the connection broke.
     """
+    tls, context, own = secured
     client = host is not None
     # It takes the descriptor over; if it raises, the given socket still has it.
     wrapped = context.wrap_socket(
@@ -188,7 +208,7 @@ async def secure(
                 await ready(wrapped, write=True)
         theirs = wrapped.getpeercert(binary_form=True) or b""
         tls.check(where, theirs)
-        return wrapped, tls.binding(theirs, client=client, own=tls.own())
+        return wrapped, tls.binding(theirs, client=client, own=own)
     except BaseException as error:
         wrapped.close()
         if isinstance(error, OSError) and not isinstance(error, IsthmusError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -265,6 +266,49 @@ def test_a_server_that_says_nothing_is_not_waited_for_forever() -> None:
             address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
             with pytest.raises(WaitTimeoutError, match=r"did not come within 0\.05 s"):
                 await connect(address, limits=Limits(open_seconds=0.05))
+
+    asyncio.run(main())
+
+
+def test_a_unix_socket_whose_queue_is_full_is_waited_for(socket_folder: Path) -> None:
+    path = str(socket_folder / "s")
+
+    async def main() -> None:
+        with contextlib.ExitStack() as stack:
+            full = stack.enter_context(socket.socket(socket.AF_UNIX))
+            full.bind(path)
+            full.listen(0)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filler = stack.enter_context(socket.socket(socket.AF_UNIX))
+                    filler.setblocking(False)
+                    filler.connect(path)
+            with pytest.raises(WaitTimeoutError):
+                await connect(f"unix://{path}", limits=Limits(open_seconds=0.05))
+
+    asyncio.run(main())
+
+
+def test_a_connection_outlives_its_event_loop_without_harm(socket_folder: Path) -> None:
+    async def main():
+        async with await listen(f"unix://{socket_folder}/s", serve=echo) as one:
+            connection = await connect(one.address)
+            connection.send([b"x"])
+            await connection.receive()
+            connection._pause()
+            return connection
+
+    asyncio.run(main()).abort()
+
+
+def test_a_certificate_replaced_while_listening_stays_the_one_in_use(authority) -> None:
+    file = Path(authority.issue("127.0.0.1"))
+    client, offer = TLS(authorities=authority.file), Offer(token=TOKEN)
+
+    async def main() -> None:
+        async with await listen(TLS_ADDRESS, offer, serve=echo, tls=TLS(str(file))) as one:
+            file.write_bytes(Path(authority.issue("127.0.0.1")).read_bytes())
+            await round_trip(await connect(one.address, offer, tls=client))
 
     asyncio.run(main())
 
