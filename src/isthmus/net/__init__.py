@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from isthmus.net.address import Address
 from isthmus.net.bridge import Bridge
-from isthmus.net.connection import Connection, Limits
+from isthmus.net.connection import Connection
+from isthmus.net.limits import Limits
 from isthmus.net.listener import Listener, listen
 from isthmus.net.opening import connect
 from isthmus.net.tls import TLS, fingerprint

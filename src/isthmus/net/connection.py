@@ -4,58 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import mmap
 import os
 import ssl
-import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import BrokenError, ClosedError, IsthmusError, LocalProtocolError
+from isthmus.net.memory import allocate, scratch
 from isthmus.net.tls import translate
-from isthmus.spec import Spec
-from isthmus.wire.frames import JOINED, Buffer, Frame, FrameDecoder, encode
+from isthmus.wire.frames import JOINED, Frame, FrameDecoder, encode, join_small
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Self
 
+    from isthmus.net.limits import Limits
     from isthmus.net.link import Link
+    from isthmus.wire.frames import Buffer
     from isthmus.wire.handshake import Agreed
 
-__all__ = ["Connection", "Limits"]
+__all__ = ["Connection"]
 
 FIRST_OWN_KIND = 240
 _BYE, _BEAT = 254, 255
 
 READS = 8
 """System calls for one readiness, and likewise for writing: then others get their turn."""
-
-PAGES = 1 << 20
-"""From this size on a body gets pages of its own, large ones where the kernel has them; none is zeroed."""
-
-
-class Limits(Spec):
-    """Bounds of a connection, in bytes and seconds.
-
-    Args:
-        max_frame_bytes: what a received frame may have; a larger one breaks the connection.
-        send_bytes: `drain` waits while more than that is queued.
-        receive_bytes: nothing is read from the socket while more than that waits to be received.
-        open_seconds: for connecting and all handshakes.
-        beat_seconds: something is sent at least that often; 0: no such promise.
-        dead_seconds: a peer that promised to send, and sent nothing for so long, is dead.
-        close_seconds: for sending the rest when closing, and for the peer to take it.
-    """
-
-    max_frame_bytes: int = 1 << 30
-    send_bytes: int = 1 << 22
-    receive_bytes: int = 1 << 22
-    open_seconds: float = 10.0
-    beat_seconds: float = 5.0
-    dead_seconds: float = 15.0
-    close_seconds: float = 5.0
 
 
 class Connection:
@@ -81,8 +56,8 @@ class Connection:
         self._end: IsthmusError | None = None
         self._closing: asyncio.Future[None] | None = None
         # Receiving
-        self._decoder = FrameDecoder(limits.max_frame_bytes, _allocate)
-        self._scratch = _scratch()
+        self._decoder = FrameDecoder(limits.max_frame_bytes, allocate)
+        self._scratch = scratch()
         self._frames: deque[Frame] = deque()
         self._held = 0  # bytes received since `_frames` was empty
         self._reading = False
@@ -176,7 +151,7 @@ class Connection:
         if self._end is not None:
             return
         if self._new:
-            self._queue.extend(_coalesced(self._new))
+            self._queue.extend(join_small(self._new, 2 * JOINED))
             self._new = []
         queue, link = self._queue, self._link
         try:
@@ -498,7 +473,6 @@ class Connection:
         return f"<{self._name}, {state}>"
 
 
-_local = threading.local()
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -509,47 +483,6 @@ def _in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_in_child)
-
-
-def _scratch() -> memoryview:
-    """Return memory to receive small frames into; of this thread, since a receive releases the GIL."""
-    found: memoryview | None = getattr(_local, "scratch", None)
-    if found is None:
-        found = _local.scratch = memoryview(bytearray(1 << 18))
-    return found
-
-
-def _allocate(n: int) -> Buffer:
-    """Return memory for a body; pages that were never touched cost nothing until bytes come."""
-    if n < PAGES:
-        return bytearray(n)
-    try:
-        pages = mmap.mmap(-1, n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(str(error)) from None
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(pages)
-
-
-def _coalesced(pieces: list[Buffer]) -> list[Buffer]:
-    """Join neighbours that are small: one piece of a system call costs more than their copy."""
-    if len(pieces) == 1:
-        return pieces
-    out: list[Buffer] = []
-    run: list[Buffer] = []
-    for piece in pieces:
-        if len(piece) < 2 * JOINED:
-            run.append(piece)
-            continue
-        if run:
-            out.append(b"".join(run))
-            run = []
-        out.append(piece)
-    if run:
-        out.append(b"".join(run))
-    return out
 
 
 def _first(queue: deque[Buffer]) -> list[Buffer]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from isthmus.errors import AddressError, BrokenError, IsthmusError, WaitTimeoutError
 from isthmus.net.address import Address
-from isthmus.net.connection import Connection, Limits
+from isthmus.net.connection import Connection
+from isthmus.net.limits import Limits
 from isthmus.net.link import SocketLink, TLSLink, ready
 from isthmus.net.tls import TLS, secure, translate
 from isthmus.wire.handshake import Agreed, Handshake, Offer

@@ -291,7 +291,8 @@ def test_a_unix_socket_whose_queue_is_full_is_waited_for(socket_folder: Path) ->
 
 def test_a_connection_outlives_its_event_loop_without_harm(socket_folder: Path) -> None:
     async def main():
-        async with await listen(f"unix://{socket_folder}/s", serve=echo) as one:
+        limits = Limits(close_seconds=0.01)  # for the peer does not read the goodbye
+        async with await listen(f"unix://{socket_folder}/s", serve=echo, limits=limits) as one:
             connection = await connect(one.address)
             connection.send([b"x"])
             await connection.receive()
