@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.errors import BrokenError, ClosedError, IsthmusError, LocalProtocolError
 from isthmus.net.memory import allocate, scratch
-from isthmus.net.tls import translate
+from isthmus.net.tls import NO_GOODBYE, translate
 from isthmus.wire.frames import JOINED, Frame, FrameDecoder, encode, join_small
 
 if TYPE_CHECKING:
@@ -414,8 +414,7 @@ class Connection:
     def _ended(self) -> None:
         try:
             self._decoder.finish()
-            why = "it ended without a goodbye: the peer died, or something in between cut it"
-            raise BrokenError(self._name, why)
+            raise BrokenError(self._name, NO_GOODBYE)
         except IsthmusError as error:
             self._stop(BrokenError(self._name, *error.args[-1:]))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TLS", "fingerprint"]
 
+NO_GOODBYE = "it ended without a goodbye: the peer died, or something in between cut it"
+
 
 @dataclass(frozen=True)
 class TLS:
@@ -232,4 +234,6 @@ def translate(where: str, error: OSError) -> IsthmusError:
                 f"it does not accept this side's certificate ({reason}); see TLS(certificate=…)",
             )
         return RemoteProtocolError(where, f"TLS fails ({reason}); see that both sides use TLS 1.3")
+    if isinstance(error, ssl.SSLEOFError):
+        return BrokenError(where, NO_GOODBYE)
     return BrokenError(where, error.strerror or str(error) or type(error).__name__)
