@@ -6,10 +6,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from isthmus.connectors.shm.area import root
+from isthmus.testing.certificates import Authority
 from isthmus.testing.leaks import no_leaks
 
 
@@ -30,3 +32,16 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
         allowed.extend(marker.args)
     with no_leaks(ignore=allowed):
         yield
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def socket_folder() -> Iterator[Path]:
+    # Not pytest's folder: the path of a unix socket may have 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="isthmus-net-"))
+    yield folder
+    shutil.rmtree(folder)

@@ -24,6 +24,8 @@ def loaded_after(statement: str) -> set[str]:
         "isthmus",
         "isthmus.proxy",
         "isthmus.codec",
+        "isthmus.wire.frames",
+        "isthmus.wire.handshake",
         "isthmus.connectors.multi",
         "isthmus.connectors.encrypted",
     ],

@@ -23,7 +23,7 @@ from isthmus.errors import FullError, LocalProtocolError, RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["DEFAULT_MAX_BYTES", "Buffer", "Frame", "FrameDecoder", "encode"]
+__all__ = ["DEFAULT_MAX_BYTES", "Buffer", "Frame", "FrameDecoder", "encode", "join_small"]
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -71,19 +71,27 @@ def encode(payloads: Sequence[Buffer], kind: int = 0) -> list[Buffer]:
     flat = [p if type(p) is bytes else _flat(p) for p in payloads]
     lengths = [len(p) for p in flat]
     size = sum(lengths) + 8 * max(count - 1, 0)
-    run: list[Buffer] = [_HEADS[count].pack(kind | count << 8 | size << 16, *lengths[:-1])]
-    pieces: list[Buffer] = []
-    for length, payload in zip(lengths, flat, strict=True):
-        if length < JOINED:
-            run.append(payload)
+    head = _HEADS[count].pack(kind | count << 8 | size << 16, *lengths[:-1])
+    return join_small([head, *flat], JOINED)
+
+
+def join_small(pieces: Sequence[Buffer], below: int) -> list[Buffer]:
+    """Join neighbours of fewer than `below` bytes: a piece of a system call costs more than their copy."""
+    if len(pieces) == 1:
+        return [*pieces]
+    out: list[Buffer] = []
+    run: list[Buffer] = []
+    for piece in pieces:
+        if len(piece) < below:
+            run.append(piece)
             continue
         if run:
-            pieces.append(b"".join(run))
+            out.append(b"".join(run))
             run = []
-        pieces.append(payload)
+        out.append(piece)
     if run:
-        pieces.append(b"".join(run))
-    return pieces
+        out.append(b"".join(run))
+    return out
 
 
 def _flat(payload: Buffer) -> Buffer:
