@@ -1,0 +1,20 @@
+"""The shipped suite against the brokers that come with isthmus."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from isthmus.broker.memory import MemoryBroker
+from isthmus.testing.broker_contract import BrokerContract
+
+
+class TestMemory(BrokerContract):
+    crosses_processes = False
+
+    @pytest.fixture
+    def connect(self) -> Callable[[], MemoryBroker]:
+        name = uuid.uuid4().hex
+        return lambda: MemoryBroker(name)
