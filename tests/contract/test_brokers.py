@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from isthmus.broker.memory import MemoryBroker
+from isthmus.broker.redis import RedisBroker
 from isthmus.broker.sqlite import SQLiteBroker
 from isthmus.testing.broker_contract import BrokerContract
+from isthmus.testing.servers import RedisServer
 
 
 class TestMemory(BrokerContract):
@@ -26,3 +28,16 @@ class TestSQLite(BrokerContract):
     @pytest.fixture
     def connect(self, tmp_path: Path) -> Callable[[], SQLiteBroker]:
         return lambda: SQLiteBroker(tmp_path / "new" / "logs.db")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+class TestRedis(BrokerContract):
+    @pytest.fixture
+    def connect(self, redis_server: RedisServer) -> Callable[[], RedisBroker]:
+        prefix = f"test-{uuid.uuid4().hex}"
+        return lambda: RedisBroker("127.0.0.1", redis_server.port, prefix=prefix)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name, check_room, within
+from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name, check_room
 from isthmus.broker.protocol import LogInfo, Record
 from isthmus.broker.sqlite.engine import Engine, borrow, give_back
 from isthmus.broker.sqlite.group import SQLiteGroup
@@ -37,8 +37,8 @@ class SQLiteBrokerSpec(Spec):
 class SQLiteBroker(BrokerHandle):
     """Keeps logs in one SQLite file, for all processes of one host.
 
-    What is appended at the same time shares one transaction, and so one flush of the disk. A killed process leaves
-    whole appends; so does a power cut. The file does not shrink: trimmed room is used again.
+    What is appended at the same time shares one transaction, and so one flush of the disk. A killed
+    process leaves whole appends; so does a power cut. The file does not shrink: trimmed room is used again.
     """
 
     kind = "sqlite"

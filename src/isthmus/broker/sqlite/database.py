@@ -132,7 +132,7 @@ def _recognised(path: str, database: sqlite3.Connection) -> bool:
 
 
 def begin(database: sqlite3.Connection, timeout: float) -> None:
-    """Begin a transaction that writes; waits for another process's, which takes a fraction of a millisecond.
+    """Begin a transaction that writes, when those of other processes are over.
 
     Raises:
         sqlite3.OperationalError: another process had it all the time.

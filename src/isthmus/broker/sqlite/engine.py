@@ -1,4 +1,4 @@
-"""One file in one process: a thread that writes, with group commit, one that reads, one that hears the bell."""
+"""One file in one process: a thread that writes, with group commit, one that reads, one that listens."""
 
 from __future__ import annotations
 
@@ -191,7 +191,8 @@ class Engine:
                 if bell := self._bells.get(log):
                     bell.ring()
             with contextlib.suppress(OSError):  # no descriptors left, say: they look by themselves
-                self._ringer.ring(transaction.rung, self._listener and self._listener.name)
+                own = self._listener.name if self._listener is not None else None
+                self._ringer.ring(transaction.rung, own)
         return done
 
     def _checkpoint(self, database: sqlite3.Connection) -> None:
