@@ -135,7 +135,7 @@ class Channel:
         return unknown
 
     async def _connected(self) -> Any:
-        # A connection that the server has closed meanwhile is noticed here, before a request is lost with it.
+        # One that the server has closed meanwhile is noticed here, before a request is lost with it.
         if self._connection is not None and not _alive(self._connection):
             stale, self._connection = self._connection, None
             await self._give_up(stale)
@@ -231,7 +231,7 @@ class Channel:
             ear = await self._connect()
             await ear.send_command(b"SUBSCRIBE", *self._bells, check_health=False)
             self._ear = ear
-            while True:
+            while not self._closed:  # the client library swallows a cancellation while it connects
                 # A message, or that a subscription stands: either way, look.
                 message = await ear.read_response(timeout=_FOR_EVER)
                 if bell := self._bells.get(message[1]):

@@ -1,11 +1,11 @@
 """What the server does in one step: each is a script, so that nothing comes between its parts.
 
-A log is a stream and a hash beside it. An entry has the id ``0-POSITION`` and two fields: ``d``, the data, and ``c``,
-how many bytes were appended to the log before it. So the bytes that a trimmed log still keeps are
-known from its first entry. The hash has ``id``, drawn when the log was made: a handle of a deleted log does not
-meet its successor; ``last``, the last position; ``total``, the bytes ever appended; ``base``, ``c`` of the first
-entry; the bounds; for each group ``wait:NAME``, its `ack_wait` in ms, and ``look:NAME``, when to look next for
-what is overdue, since looking takes time in proportion to what is pending.
+A log is a stream and a hash beside it. An entry has the id ``0-POSITION`` and two fields: ``d``, the data,
+and ``c``, how many bytes were appended to the log before it. So the bytes that a trimmed log still keeps
+are known from its first entry. The hash has ``id``, drawn when the log was made: a handle of a deleted log
+does not meet its successor; ``last``, the last position; ``total``, the bytes ever appended; ``base``,
+``c`` of the first entry; the bounds; for each group ``wait:NAME``, its `ack_wait` in ms, and ``look:NAME``,
+when to look next for what is overdue, since looking takes time in proportion to what is pending.
 
 Keys are the stream, the hash and the set of all names; the first argument is the log's id, the second the
 channel of its bell.
@@ -205,7 +205,7 @@ return 1
 """
 )
 
-# id, bell, group, consumer, limit -> {ms until it is worth looking again, or -1, position, data, attempt, ...}
+# id, bell, group, consumer, limit -> {ms until it is worth looking again, position, data, attempt, ...}
 TAKE = _script(
     _GROUP
     + """
