@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from isthmus.broker.memory import MemoryBroker
+from isthmus.broker.nats import NatsBroker
 from isthmus.broker.redis import RedisBroker
 from isthmus.broker.sqlite import SQLiteBroker
 from isthmus.testing.broker_contract import BrokerContract
-from isthmus.testing.servers import RedisServer
+from isthmus.testing.servers import NatsServer, RedisServer
 
 
 class TestMemory(BrokerContract):
@@ -41,3 +42,16 @@ class TestRedis(BrokerContract):
     def connect(self, redis_server: RedisServer) -> Callable[[], RedisBroker]:
         prefix = f"test-{uuid.uuid4().hex}"
         return lambda: RedisBroker("127.0.0.1", redis_server.port, prefix=prefix)
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    with NatsServer() as server:
+        yield server
+
+
+class TestNats(BrokerContract):
+    @pytest.fixture
+    def connect(self, nats_server: NatsServer) -> Callable[[], NatsBroker]:
+        prefix = f"test-{uuid.uuid4().hex}"
+        return lambda: NatsBroker(nats_server.url, prefix)
