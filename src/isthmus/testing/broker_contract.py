@@ -612,6 +612,7 @@ class BrokerContract:
             await group.read("c", limit=4)
             await log.trim(positions[1])
             assert await group.pending() == 2
+            # What is kept and not acknowledged is not lost to the group.
             await group.release(positions[:4])
             found: list[Any] = []
             while len(found) < 4:

@@ -22,6 +22,7 @@ __all__ = ["NatsBroker", "NatsBrokerSpec", "NatsLog"]
 
 # JetStream's numbers of errors.
 _NO_STREAM, _NAME_IN_USE, _STORE_FAILED, _NO_CONSUMER = 10059, 10058, 10077, 10014
+_NO_MESSAGE = (10037, 10043, 10057)
 _HEADERS = 64  # bytes that ours have; they count as the message's
 
 _PAUSE = 0.05
@@ -57,13 +58,13 @@ class NatsBrokerSpec(Spec):
 class NatsBroker(BrokerHandle):
     """Keeps logs as streams of JetStream, for every host that reaches the server.
 
-    An append of several records is as many messages: JetStream before 2.12 stores no two together. They are
-    stored in order; if one is refused, those before it are deleted again, but a reader may have
-    seen them, and a process that is killed in between leaves some. An append whose connection breaks
-    repeats itself for `timeout` seconds; the server drops what it has already (for two minutes). A record is
-    at most as large as the server's `max_payload`, 1 MB if nobody changed it.
+    An append of several records is as many messages: JetStream before 2.12 stores no two together. They
+    are stored in order; if one is refused, the others are deleted again, but a reader may have seen them,
+    and a process that is killed in between leaves some. An append whose connection breaks repeats itself
+    for `timeout` seconds; the server drops what it has already (for two minutes). A record is at most as
+    large as the server's `max_payload`, 1 MB if nobody changed it.
 
-    JetStream keeps deadlines and positions itself. A handle of a deleted log writes to a later one of its name.
+    JetStream keeps deadlines and positions itself. A handle of a deleted log uses a later one of its name.
     """
 
     kind = "nats"
@@ -266,7 +267,7 @@ class NatsLog:
         return positions
 
     async def _store(self, data: list[bytes]) -> list[int]:
-        """Store messages, again those of which it is not known whether they are, while the server is away."""
+        """Store messages; again, while the server is away, those of which nobody knows whether they are."""
         token = os.urandom(9).hex()
         stored: dict[int, int] = {}
         deadline = time.monotonic() + self.broker.timeout
@@ -305,13 +306,16 @@ class NatsLog:
                 raise lost or BrokenError(self.broker.where, "it did not answer; call again")
             await asyncio.sleep(_PAUSE)
 
-    async def _forget(self, positions: list[int]) -> None:
-        for position in positions:
-            await self.call(
-                f"STREAM.MSG.DELETE.{self.stream}",
-                {"seq": position, "no_erase": True},
-                known=(10043,),
+    async def _forget(self, positions: Sequence[int]) -> int:
+        """Delete records, and return how many there were."""
+        what = f"STREAM.MSG.DELETE.{self.stream}"
+        answers = await asyncio.gather(
+            *(
+                self.call(what, {"seq": position, "no_erase": True}, known=_NO_MESSAGE)
+                for position in positions
             )
+        )
+        return sum(answer is not None for answer in answers)
 
     async def read(
         self, after: int = 0, *, limit: int = 256, max_bytes: int = 1 << 20
@@ -333,10 +337,32 @@ class NatsLog:
         if not info.records or end < info.first:
             return 0
         self._cursors.forget()
-        # Not beyond the last: the stream would go on from there.
-        answer = await self.call(f"STREAM.PURGE.{self.stream}", {"seq": end + 1})
-        purged: int = answer["purged"]
-        return purged
+        groups = await self._groups()
+        if not groups:
+            # Not beyond the last: the stream would go on from there.
+            answer = await self.call(f"STREAM.PURGE.{self.stream}", {"seq": end + 1})
+            purged: int = answer["purged"]
+            return purged
+        # A purge makes consumers of JetStream 2.9 forget all that they have delivered, also what is kept:
+        # it would never be delivered again. So each record is deleted, and each group is done with it.
+        count = 0
+        for start in range(info.first, end + 1, _AT_ONCE):
+            some = range(start, min(start + _AT_ONCE, end + 1))
+            count += await self._forget(some)
+            for group in groups:
+                await group.forget(some)
+        return count
+
+    async def _groups(self) -> list[NatsGroup]:
+        found: list[dict[str, Any]] = []
+        while True:
+            answer = await self.call(f"CONSUMER.LIST.{self.stream}", {"offset": len(found)})
+            some = answer["consumers"] or []
+            found += some
+            if not some or len(found) >= answer["total"]:
+                break
+        names = [one["config"].get("durable_name") for one in found]
+        return [NatsGroup(self, name.replace("=", ".")) for name in names if name]
 
     async def stat(self) -> LogInfo:
         answer = await self.call(f"STREAM.INFO.{self.stream}")

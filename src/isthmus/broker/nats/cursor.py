@@ -51,11 +51,7 @@ class Cursors:
         size = sum(len(r.data) for r in found)
         try:
             if len(found) < limit and (size < max_bytes or not found):
-                room = max_bytes - size
-                more = await self._pull(cursor, limit - len(found), 0, room)
-                if not more and not found:
-                    more = await self._pull(cursor, 1, 0, 0)  # one that is larger comes alone
-                found += more
+                found += await self._some(cursor, limit - len(found), max_bytes - size, not found)
         except RefusedError:
             return found or await self._anew(after, limit, max_bytes)
         self._give_back(cursor, found[-1].position if found else after)
@@ -65,13 +61,22 @@ class Cursors:
         # The server deleted an idle consumer, or the log: the caller looks which.
         cursor = await self._make(after)
         try:
-            found = await self._pull(cursor, limit, 0, max_bytes)
-            found = found or await self._pull(cursor, 1, 0, 0)
+            found = await self._some(cursor, limit, max_bytes, True)
         except RefusedError as error:
             self._log.broker.refused(error, f"log {self._log.name!r}")
             return []
         self._give_back(cursor, found[-1].position if found else after)
         return found
+
+    async def _some(
+        self, cursor: _Cursor, limit: int, max_bytes: int, even_large: bool
+    ) -> list[Record]:
+        try:
+            return await self._pull(cursor, limit, 0, max_bytes)
+        except RefusedError as error:
+            if "MaxBytes" not in error.args[1]:
+                raise
+        return await self._pull(cursor, 1, 0, 0) if even_large else []
 
     async def wait(self, after: int, timeout: float | None) -> bool:
         """Wait for a record beyond a position; it is kept for the read that follows."""
@@ -131,6 +136,15 @@ class Cursors:
         self, cursor: _Cursor, batch: int, expires: float, max_bytes: int
     ) -> list[Record]:
         messages = await cursor.link.pull(
-            self._log.stream, cursor.consumer, batch, expires=expires, max_bytes=max_bytes
+            self._log.stream,
+            cursor.consumer,
+            batch,
+            lambda: self._look(cursor),
+            expires=expires,
+            max_bytes=max_bytes,
         )
         return [Record(position_of(m), m.data) for m in messages]
+
+    async def _look(self, cursor: _Cursor) -> None:
+        await self._log.stat()
+        await cursor.link.call(f"CONSUMER.INFO.{self._log.stream}.{cursor.consumer}")

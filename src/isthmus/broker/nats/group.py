@@ -44,7 +44,7 @@ class NatsGroup:
             link = await self._log.broker.link()
             try:
                 messages = await link.pull(
-                    self._log.stream, self.consumer, limit, expires=max(0.0, left)
+                    self._log.stream, self.consumer, limit, self._look, expires=max(0.0, left)
                 )
             except RefusedError as error:
                 await self._look()  # raises, if it is gone
@@ -66,15 +66,15 @@ class NatsGroup:
         return Delivery(position, message.data, int(message.metadata.num_delivered))
 
     async def acknowledge(self, positions: Sequence[int]) -> None:
-        await self._each(positions, b"+ACK", 1)
+        await self._each(positions, b"+ACK", 0)
         for position in positions:
             self._subjects.pop(position, None)
 
     async def extend(self, positions: Sequence[int]) -> None:
-        await self._each(positions, b"+WPI", 1)
+        await self._each(positions, b"+WPI", 0)
 
     async def release(self, positions: Sequence[int]) -> None:
-        delivered = 1
+        delivered = 0
         if any(p not in self._subjects for p in positions):
             # What another handle took: the server wants a number that it has given out.
             delivered = (await self._look())["delivered"]["consumer_seq"]
@@ -103,6 +103,13 @@ class NatsGroup:
         except RefusedError as error:
             self._log.broker.refused(error, self._what)
             raise
+
+    async def forget(self, positions: Sequence[int]) -> None:
+        """Be done with those of these records that were delivered: they are deleted."""
+        info = await self._look()
+        if info["num_ack_pending"]:
+            last = info["delivered"]["stream_seq"]
+            await self._each([p for p in positions if p <= last], b"+ACK", 0)
 
     async def pending(self) -> int:
         count: int = (await self._look())["num_ack_pending"]

@@ -15,9 +15,14 @@ from isthmus.errors import BrokenError, IsthmusError, SpecError
 from isthmus.spec import require
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from isthmus.broker.nats.broker import NatsBrokerSpec
 
 __all__ = ["Link", "LostError", "RefusedError", "where"]
+
+
+_ANSWER = 0.2  # seconds: whoever has not answered then may not be there
 
 
 class LostError(BrokenError):
@@ -138,7 +143,14 @@ class Link:
         return settled(answer.data)
 
     async def pull(
-        self, stream: str, consumer: str, batch: int, *, expires: float, max_bytes: int = 0
+        self,
+        stream: str,
+        consumer: str,
+        batch: int,
+        check: Callable[[], Awaitable[object]],
+        *,
+        expires: float,
+        max_bytes: int = 0,
     ) -> list[Any]:
         """Return the next messages of a consumer: what is there, or else the first to come.
 
@@ -146,11 +158,12 @@ class Link:
             stream: whose consumer.
             consumer: the server's.
             batch: at most so many.
+            check: raises, if the consumer is gone: JetStream does not answer then.
             expires: seconds to wait for the first; 0: do not.
             max_bytes: at most so many, of all with their headers.
 
         Raises:
-            RefusedError: the consumer is gone (404, 409, 503).
+            RefusedError: the consumer is gone, or the next message exceeds `max_bytes`.
         """
         found: list[Any] = []
         done = self._future()
@@ -178,7 +191,10 @@ class Link:
                 inbox,
                 None,
             )
-            async with asyncio.timeout(expires + self._spec.timeout):
+            await asyncio.wait([done], timeout=expires + _ANSWER)
+            if not done.done():
+                await check()
+            async with asyncio.timeout(self._spec.timeout):
                 status = await done
         except TimeoutError:
             raise BrokenError(where(self._spec), "it does not answer; call again") from None
@@ -194,7 +210,7 @@ class Link:
         try:
             return await self._client.subscribe(inbox, cb=came)
         except Exception as error:
-            raise self.broken or LostError(where(self._spec), str(error)) from error
+            raise self._lost(error) from error
 
     async def _publish(
         self, subject: str, data: bytes, reply: str, headers: dict[str, str] | None
@@ -204,7 +220,10 @@ class Link:
         try:
             await self._client.publish(subject, data, reply=reply, headers=headers)
         except Exception as error:
-            raise self.broken or LostError(where(self._spec), str(error)) from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> IsthmusError:
+        return self.broken or LostError(where(self._spec), str(error) or type(error).__name__)
 
     async def _answered(self, message: Any) -> None:
         future = self._asked.get(message.subject)
