@@ -147,6 +147,7 @@ _HINTS = {
     "invalid username-password": "set password_env to the name of the variable with the password",
     "invalid password": "set password_env to the name of the variable with the password",
     "Authentication required": "set password_env to the name of the variable with the password",
+    "unauthenticated": "set password_env to the name of the variable with the password",
     "NOPERM": "give the user these commands, on keys and channels that begin with the prefix",
     "DB index": "choose a db that the server has (its `databases` setting)",
     "LOADING": "it has just started; call again in a moment",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name
 from isthmus.broker.nats.cursor import Cursors
@@ -16,7 +16,9 @@ from isthmus.errors import BrokenError, ClosedError, FullError, MissingLogError,
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+T = TypeVar("T")
 
 __all__ = ["NatsBroker", "NatsBrokerSpec", "NatsLog"]
 
@@ -71,8 +73,9 @@ class NatsBroker(BrokerHandle):
     spec_type = NatsBrokerSpec
     atomic = False
     durability: ClassVar[str] = (
-        "in the server's file when append returns: survives a kill of the server, but a power cut takes what"
-        " is younger than its sync_interval, two minutes unless it is told otherwise"
+        "in the server's file when append returns: survives a kill of the server, but a power cut takes"
+        " what is younger than its sync_interval, two minutes unless it is told otherwise; acknowledgements"
+        " are written a moment later, so a kill has their records delivered again"
     )
 
     def __init__(
@@ -135,7 +138,14 @@ class NatsBroker(BrokerHandle):
         Raises:
             RefusedError: it is an error.
         """
-        return await (await self.link()).call(what, body)
+        return await self.steadily(lambda link: link.call(what, body))
+
+    async def steadily(self, work: Callable[[Link], Awaitable[T]]) -> T:
+        """Do what may be done twice; once more, if the connection turns out to be broken."""
+        try:
+            return await work(await self.link())
+        except LostError:
+            return await work(await self.link())
 
     async def logs(self) -> list[str]:
         """Return the names of all logs, sorted."""

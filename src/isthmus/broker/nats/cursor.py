@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from isthmus.broker.nats.link import RefusedError
+from isthmus.broker.nats.link import LostError, RefusedError
 from isthmus.broker.protocol import Record
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Cursors:
         try:
             if len(found) < limit and (size < max_bytes or not found):
                 found += await self._some(cursor, limit - len(found), max_bytes - size, not found)
-        except RefusedError:
+        except (RefusedError, LostError):
             return found or await self._anew(after, limit, max_bytes)
         self._give_back(cursor, found[-1].position if found else after)
         return found

@@ -41,10 +41,11 @@ class NatsGroup:
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
-            link = await self._log.broker.link()
             try:
-                messages = await link.pull(
-                    self._log.stream, self.consumer, limit, self._look, expires=max(0.0, left)
+                messages = await self._log.broker.steadily(
+                    lambda link, left=left: link.pull(  # type: ignore[misc]
+                        self._log.stream, self.consumer, limit, self._look, expires=max(0.0, left)
+                    )
                 )
             except RefusedError as error:
                 await self._look()  # raises, if it is gone
@@ -83,14 +84,15 @@ class NatsGroup:
     async def _each(self, positions: Sequence[int], what: bytes, delivered: int) -> None:
         if not positions:
             await self._look()
-        link = await self._log.broker.link()
         start = f"$JS.ACK.{self._log.stream}.{self.consumer}.1"
         try:
             # An answer to each: without one, an acknowledgement could be lost with the connection.
-            await asyncio.gather(
-                *(
-                    link.ask(self._subjects.get(p) or f"{start}.{p}.{delivered}.0.0", what)
-                    for p in positions
+            await self._log.broker.steadily(
+                lambda link: asyncio.gather(
+                    *(
+                        link.ask(self._subjects.get(p) or f"{start}.{p}.{delivered}.0.0", what)
+                        for p in positions
+                    )
                 )
             )
         except RefusedError:

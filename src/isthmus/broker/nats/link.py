@@ -80,6 +80,7 @@ class Link:
                     disconnected_cb=closed,
                     error_cb=ignore,
                     max_reconnect_attempts=1,
+                    reconnect_time_wait=0.01,
                     connect_timeout=spec.timeout,
                     ping_interval=10,
                     **_login(spec),

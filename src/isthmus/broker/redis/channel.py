@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isthmus.access import redis as access
@@ -268,5 +269,10 @@ class Channel:
 
 
 def _alive(connection: Any) -> bool:
-    reader = connection._reader
-    return reader is not None and not reader.at_eof()
+    reader, writer = connection._reader, connection._writer
+    if reader is None or reader.at_eof():
+        return False
+    # Nothing is outstanding: what can be read is the end, which the event loop has not seen yet.
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket").fileno(), select.POLLIN)
+    return not poll.poll(0)

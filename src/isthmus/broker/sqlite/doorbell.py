@@ -31,6 +31,7 @@ class Listener:
     def __init__(self, folder: str) -> None:
         self.name = f"{os.getpid()}-{os.urandom(6).hex()}"
         self._folder = folder
+        self._stopped = False
         # Renamed when it has a reader: one without is taken for dead.
         unready = os.path.join(folder, f".{self.name}")
         while True:
@@ -53,7 +54,7 @@ class Listener:
             poll.poll()
             data = os.read(self._fd, 1 << 16)
             logs = {n for (n,) in struct.iter_unpack("<q", data[: len(data) // 8 * 8])}
-            if 0 in logs:
+            if self._stopped:
                 return
             yield logs
 
@@ -61,9 +62,9 @@ class Listener:
         """End `rings`, from any thread. `close` must follow."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-        # Nothing more comes from others once it has no name, but what is there may fill it.
-        os.set_blocking(self._own_end, True)
-        os.write(self._own_end, struct.pack("<q", 0))
+        self._stopped = True
+        with contextlib.suppress(BlockingIOError):  # so full that whoever reads wakes anyway
+            os.write(self._own_end, struct.pack("<q", 0))
 
     def close(self) -> None:
         """Close it, and remove the folder if it is the last."""
