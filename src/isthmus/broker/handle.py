@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from isthmus.broker.protocol import Log
     from isthmus.spec import Spec
 
-__all__ = ["ACK_WAIT", "BrokerHandle", "as_bytes", "check_name", "check_room", "within"]
+__all__ = [
+    "ACK_WAIT",
+    "BrokerHandle",
+    "as_bytes",
+    "check_group",
+    "check_name",
+    "check_read",
+    "check_room",
+    "within",
+]
 
 ACK_WAIT = 30.0
 """Seconds to acknowledge a record, where nobody says how many."""
@@ -93,6 +102,28 @@ def check_name(what: str, name: str) -> None:
         raise SpecError(
             what, f"a name has 1 to 128 ASCII letters, digits, and any of . _ : -, got {name!r}"
         )
+
+
+def check_group(name: str, ack_wait: float | None) -> None:
+    """Refuse a group that cannot be.
+
+    Raises:
+        SpecError: its name, or the time that its consumers have.
+    """
+    check_name("group", name)
+    if ack_wait is not None and not 0 < ack_wait < 1e9:
+        raise SpecError(f"group {name!r}", f"ack_wait must be positive seconds, got {ack_wait}")
+
+
+def check_read(limit: int, consumer: str = "-") -> None:
+    """Refuse a read that cannot be.
+
+    Raises:
+        SpecError: the limit, or the name of the consumer.
+    """
+    check_name("consumer", consumer)
+    if limit < 1:
+        raise SpecError("read", f"limit must be at least 1, got {limit}")
 
 
 def as_bytes(items: Sequence[bytes]) -> list[bytes]:

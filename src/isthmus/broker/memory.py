@@ -13,7 +13,15 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 
 from isthmus.broker.bell import Bell
-from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name, check_room, within
+from isthmus.broker.handle import (
+    ACK_WAIT,
+    BrokerHandle,
+    as_bytes,
+    check_group,
+    check_read,
+    check_room,
+    within,
+)
 from isthmus.broker.protocol import Delivery, LogInfo, Record
 from isthmus.errors import ElsewhereError, MissingLogError
 from isthmus.spec import Spec
@@ -161,6 +169,7 @@ class _Log:
     async def read(
         self, after: int = 0, *, limit: int = 256, max_bytes: int = 1 << 20
     ) -> list[Record]:
+        check_read(limit)
         log = self._now()
         with self._lock:
             begin = max(after + 1, log.first)
@@ -200,7 +209,7 @@ class _Log:
             )
 
     async def group(self, name: str, *, start: int = 0, ack_wait: float | None = None) -> _Group:
-        check_name("group", name)
+        check_group(name, ack_wait)
         log = self._now()
         with self._lock:
             group = log.groups.setdefault(name, _GroupState(start))
@@ -235,7 +244,7 @@ class _Group:
     async def read(
         self, consumer: str, *, limit: int = 64, timeout: float | None = 0
     ) -> list[Delivery]:
-        check_name("consumer", consumer)
+        check_read(limit, consumer)
 
         async def look() -> tuple[list[Delivery], float | None]:
             log, group = self._now()

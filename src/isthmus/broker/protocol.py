@@ -66,6 +66,8 @@ class Group(Protocol):
     ) -> list[Delivery]:
         """Take at most `limit` records: those whose time ran out or that were released, then new ones.
 
+        A read that is cancelled may have taken some; they come back after `ack_wait`.
+
         Args:
             consumer: who takes them: a name that tells people who has what.
             limit: at most so many.
@@ -110,7 +112,7 @@ class Log(Protocol):
 
         Args:
             after: position of the last record that is not wanted.
-            limit: at most so many.
+            limit: at most so many, and at least one.
             max_bytes: of data; a larger record comes alone.
         """
 

@@ -206,6 +206,17 @@ class BrokerContract:
             with pytest.raises(SpecError, match="ASCII"):
                 await (await log.group("x" * 128)).read(name)
 
+    @in_loop
+    async def test_what_cannot_be_asked_for_is_refused(self, connect: Any) -> None:
+        async with connect() as broker:
+            log = await broker.open("a")
+            group = await log.group("g")
+            for read in (log.read(limit=0), group.read("c", limit=-1)):
+                with pytest.raises(SpecError, match="limit"):
+                    await read
+            with pytest.raises(SpecError, match="ack_wait"):
+                await log.group("g", ack_wait=0)
+
     # Append, read, trim
 
     @in_loop

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,7 @@ def free_port() -> int:
         return port
 
 
-class _Server:
+class _Server(ABC):
     """A process with a folder of its own; a context manager. A subclass says how it is run, and answers."""
 
     def __init__(self, program: str, name: str, options: tuple[str, ...]) -> None:
@@ -39,11 +40,11 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
-    def _command(self, port: int) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self, port: int) -> list[str]: ...
 
-    def _answers(self, port: int) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _answers(self, port: int) -> bool: ...
 
     def start(self) -> None:
         """Start it, on the same port as before if it ran already, and wait until it answers.

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +43,6 @@ async def test_an_append_outlasts_a_restart() -> None:
             process = server._process
             assert process is not None
             # Stopped, so that what is sent has no answer when it dies.
-            import signal
-
             process.send_signal(signal.SIGSTOP)
             appending = asyncio.ensure_future(log.append([b"1", b"2", b"3"]))
             await asyncio.sleep(0.05)
@@ -116,6 +119,28 @@ async def test_the_login_is_by_reference(monkeypatch: pytest.MonkeyPatch) -> Non
         async with NatsBroker(server.url, credentials="no-such-file.creds") as broker:
             with pytest.raises((SpecError, MissingExtraError), match=r"no-such-file|nkeys"):
                 await broker.open("a")
+
+
+@in_loop
+async def test_tls(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine to make a certificate with")
+    made = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem"
+    )
+    names = ("-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1")
+    subprocess.run(
+        ["openssl", *made.split(), *names], cwd=tmp_path, check=True, capture_output=True
+    )
+    cert = os.fspath(tmp_path / "cert.pem")
+    with NatsServer(f'tls {{ cert_file: "{cert}", key_file: "{tmp_path}/key.pem" }}') as server:
+        async with NatsBroker(server.url, tls=True, ca_file=cert) as broker:
+            log = await broker.open("a")
+            await log.append([b"x"])
+            assert await everything(log) == [b"x"]
+        async with NatsBroker(server.url, tls=True) as distrusting:
+            with pytest.raises(BrokenError, match=r"(?i)certificate"):
+                await distrusting.open("a")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 import pytest
@@ -99,8 +100,6 @@ async def test_durable_insists_on_the_servers_settings() -> None:
 
 @in_loop
 async def test_a_silent_server_is_broken_after_its_timeout() -> None:
-    import signal
-
     with RedisServer() as server:
         async with RedisBroker("127.0.0.1", server.port, timeout=0.2) as broker:
             log = await broker.open("a")

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name
+from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_group, check_read
 from isthmus.broker.nats.cursor import Cursors
 from isthmus.broker.nats.group import NatsGroup
 from isthmus.broker.nats.link import Link, LostError, RefusedError, settled, where
@@ -330,6 +330,7 @@ class NatsLog:
     async def read(
         self, after: int = 0, *, limit: int = 256, max_bytes: int = 1 << 20
     ) -> list[Record]:
+        check_read(limit)
         found = await self._cursors.read(after, limit, max_bytes)
         if not found:
             await self.stat()
@@ -387,7 +388,7 @@ class NatsLog:
         )
 
     async def group(self, name: str, *, start: int = 0, ack_wait: float | None = None) -> NatsGroup:
-        check_name("group", name)
+        check_group(name, ack_wait)
         group = NatsGroup(self, name)
         answer = await self.call(group.info, known=(_NO_CONSUMER,))
         config = answer and answer["config"]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from isthmus.broker.handle import check_name
+from isthmus.broker.handle import check_read
 from isthmus.broker.nats.cursor import SLICE, position_of
 from isthmus.broker.nats.link import RefusedError
 from isthmus.broker.protocol import Delivery
@@ -37,7 +37,7 @@ class NatsGroup:
     async def read(
         self, consumer: str, *, limit: int = 64, timeout: float | None = 0
     ) -> list[Delivery]:
-        check_name("consumer", consumer)
+        check_read(limit, consumer)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())

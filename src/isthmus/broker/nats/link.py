@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Link", "LostError", "RefusedError", "where"]
 
 
+_GOODBYE = 0.5
 _ANSWER = 0.2  # seconds: whoever has not answered then may not be there
 
 
@@ -88,8 +89,7 @@ class Link:
                 link._inbox = client.new_inbox()
                 await client.subscribe(f"{link._inbox}.*", cb=link._answered)
         except (OSError, TimeoutError, library.errors.Error, ssl.SSLError) as error:
-            with contextlib.suppress(Exception):
-                await client.close()
+            await _close(client)
             if isinstance(error, IsthmusError):
                 raise
             raise BrokenError(
@@ -248,8 +248,14 @@ class Link:
     async def close(self, error: IsthmusError) -> None:
         """Close the connection; who waits gets `error`."""
         self.lose(error)
-        with contextlib.suppress(Exception):
-            await self._client.close()
+        await _close(self._client)
+
+
+async def _close(client: Any) -> None:
+    with contextlib.suppress(Exception):
+        # After a TLS handshake that failed, the client library waits for ever for its end.
+        async with asyncio.timeout(_GOODBYE):
+            await client.close()
 
 
 def settled(data: bytes) -> dict[str, Any]:

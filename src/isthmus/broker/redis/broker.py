@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from isthmus.access.redis import RedisAddress, refusal
-from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name
+from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_group, check_read
 from isthmus.broker.protocol import LogInfo, Record
 from isthmus.broker.redis import scripts
 from isthmus.broker.redis.channel import Channel, Reply
-from isthmus.broker.redis.group import RedisGroup
+from isthmus.broker.redis.group import LOOK_AGAIN, RedisGroup
 from isthmus.errors import FullError, MissingLogError
 
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from isthmus.broker.bell import Bell
     from isthmus.broker.redis.scripts import Script
 
-__all__ = ["LOOK_AGAIN", "RedisBroker", "RedisBrokerSpec", "RedisLog"]
-
-LOOK_AGAIN = 1.0
-"""Seconds after which who waits looks without a ring: messages get lost where a server fails over."""
+__all__ = ["RedisBroker", "RedisBrokerSpec", "RedisLog"]
 
 
 class RedisBrokerSpec(RedisAddress):
@@ -178,6 +175,7 @@ class RedisLog:
     async def read(
         self, after: int = 0, *, limit: int = 256, max_bytes: int = 1 << 20
     ) -> list[Record]:
+        check_read(limit)
         flat = await self.run(scripts.READ, after, limit, max_bytes)
         return [Record(int(p), d) for p, d in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -202,7 +200,7 @@ class RedisLog:
     async def group(
         self, name: str, *, start: int = 0, ack_wait: float | None = None
     ) -> RedisGroup:
-        check_name("group", name)
+        check_group(name, ack_wait)
         wait = b"" if ack_wait is None else max(1, round(ack_wait * 1000))
         await self.run(scripts.GROUP, name.encode(), start, round(ACK_WAIT * 1000), wait)
         return RedisGroup(self, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from isthmus.broker.handle import check_name
+from isthmus.broker.handle import check_read
 from isthmus.broker.protocol import Delivery
 from isthmus.broker.redis import scripts
 from isthmus.errors import MissingLogError
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from isthmus.broker.redis.broker import RedisLog
     from isthmus.broker.redis.scripts import Script
 
-__all__ = ["RedisGroup"]
+__all__ = ["LOOK_AGAIN", "RedisGroup"]
 
-_LOOK_AGAIN = 1.0
+LOOK_AGAIN = 1.0
+"""Seconds after which who waits looks without a ring: messages get lost where a server fails over."""
+
 _PER_SCRIPT = 1000  # positions: while a script runs, the server serves nobody else
 
 
@@ -36,7 +38,7 @@ class RedisGroup:
     async def read(
         self, consumer: str, *, limit: int = 64, timeout: float | None = 0
     ) -> list[Delivery]:
-        check_name("consumer", consumer)
+        check_read(limit, consumer)
 
         async def look() -> tuple[list[Delivery], float]:
             if timeout != 0:
@@ -44,7 +46,7 @@ class RedisGroup:
             again, *flat = await self._run(scripts.TAKE, consumer.encode(), limit)
             rows = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
             found = [Delivery(int(p), data, n) for p, data, n in rows]
-            return found, _LOOK_AGAIN if again < 0 else min(_LOOK_AGAIN, again / 1000)
+            return found, LOOK_AGAIN if again < 0 else min(LOOK_AGAIN, again / 1000)
 
         if timeout == 0:
             return (await look())[0]

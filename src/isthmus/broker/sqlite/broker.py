@@ -6,7 +6,14 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_name, check_room
+from isthmus.broker.handle import (
+    ACK_WAIT,
+    BrokerHandle,
+    as_bytes,
+    check_group,
+    check_read,
+    check_room,
+)
 from isthmus.broker.protocol import LogInfo, Record
 from isthmus.broker.sqlite.engine import Engine, borrow, give_back
 from isthmus.broker.sqlite.group import SQLiteGroup
@@ -123,6 +130,8 @@ class SQLiteLog:
     async def read(
         self, after: int = 0, *, limit: int = 256, max_bytes: int = 1 << 20
     ) -> list[Record]:
+        check_read(limit)
+
         def work(database: sqlite3.Connection) -> list[Record]:
             rows = database.execute(
                 "SELECT position, data FROM records WHERE log = ? AND position > ?"
@@ -189,7 +198,7 @@ class SQLiteLog:
     async def group(
         self, name: str, *, start: int = 0, ack_wait: float | None = None
     ) -> SQLiteGroup:
-        check_name("group", name)
+        check_group(name, ack_wait)
 
         def work(transaction: Transaction) -> int:
             self._row(transaction)

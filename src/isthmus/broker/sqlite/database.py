@@ -162,6 +162,8 @@ def failure(path: str, error: Exception, need: int = 0) -> IsthmusError:
     code = _code(error)
     if code == sqlite3.SQLITE_FULL:
         return FullError(path, need, "free space on its disk, or trim logs")
+    if code == sqlite3.SQLITE_TOOBIG:
+        return FullError(path, need, "a record has at most 1,000,000,000 bytes")
     hint = "see that its folder exists and can be written to"
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         hint = "it is damaged, or no SQLite file at all; restore it, or name another file"

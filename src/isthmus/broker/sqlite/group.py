@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from isthmus.broker.handle import check_name
+from isthmus.broker.handle import check_read
 from isthmus.broker.protocol import Delivery
 from isthmus.broker.sqlite.database import now
 
@@ -44,7 +44,7 @@ class SQLiteGroup:
     async def read(
         self, consumer: str, *, limit: int = 64, timeout: float | None = 0
     ) -> list[Delivery]:
-        check_name("consumer", consumer)
+        check_read(limit, consumer)
 
         async def look() -> tuple[list[Delivery], float | None]:
             engine = self._log.broker.engine()
