@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
 __all__ = ["NatsServer", "RedisServer", "free_port"]
@@ -117,13 +118,15 @@ class RedisServer(_Server):
     Args:
         options: lines of its configuration file, in place of the defaults or beside them.
         sentinel: run as a sentinel.
+        within: a command that runs the server, such as ``nsenter`` with its options.
     """
 
-    def __init__(self, *options: str, sentinel: bool = False) -> None:
+    def __init__(self, *options: str, sentinel: bool = False, within: Sequence[str] = ()) -> None:
         found = shutil.which("redis-server") or shutil.which("valkey-server")
         if found is None:
             pytest.skip("no redis-server on this machine: apt-get install redis-server")
         super().__init__(found, "redis", options)
+        self._within = within
         self._sentinel = sentinel
         self.unix_socket = os.path.join(self.folder, "socket")
 
@@ -139,7 +142,7 @@ class RedisServer(_Server):
         path = os.path.join(self.folder, "redis.conf")
         with open(path, "w") as file:
             file.write("\n".join(lines) + "\n")
-        return [self._program, path, *["--sentinel"] * self._sentinel]
+        return [*self._within, self._program, path, *["--sentinel"] * self._sentinel]
 
     def _answers(self, port: int) -> bool:
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
