@@ -540,12 +540,13 @@ class BrokerContract:
             start = time.monotonic()
             assert len(await group.read("dies")) == 3
             await group.acknowledge(positions[1:2])
-            found: list[Any] = []
+            found: dict[int, Any] = {}
             while len(found) < 2:
-                found += await rival.read("lives", timeout=SOON)
+                for delivery in await rival.read("lives", timeout=SOON):
+                    found.setdefault(delivery.position, delivery)  # or once more, on a slow machine
             # No sooner than promised; clocks of server and client are read at different moments.
             assert time.monotonic() - start > 0.25
-            assert sorted(found) == [(positions[0], b"1", 2), (positions[2], b"3", 2)]
+            assert sorted(found.values()) == [(positions[0], b"1", 2), (positions[2], b"3", 2)]
             # Whoever has it now: the first consumer's late acknowledgement counts.
             await group.acknowledge([positions[0]])
             await rival.acknowledge([positions[2]])
