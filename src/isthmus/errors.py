@@ -24,6 +24,7 @@ __all__ = [
     "KeyTypeError",
     "LocalProtocolError",
     "MissingExtraError",
+    "MissingLogError",
     "MissingObjectError",
     "MissingSecretError",
     "NameTakenError",
@@ -145,6 +146,17 @@ class MissingObjectError(IsthmusError, KeyError):
         return (
             f"store {store!r} holds no object under {key}{origin}; it was evicted, resolved once with "
             "evict=True, or its storage was cleared"
+        )
+
+
+class MissingLogError(IsthmusError, LookupError):
+    """A log, or a group of one, is not there any more. ``args``: broker, the log or group in words."""
+
+    def __str__(self) -> str:
+        broker, what = self.args
+        return (
+            f"{broker} has no {what}; it was deleted, or the server came back without its data: "
+            "open it again to begin anew"
         )
 
 

@@ -9,7 +9,7 @@ process, the built-ins, and whatever installed distributions declare as entry po
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -18,8 +18,9 @@ from isthmus.errors import MissingExtraError, NameTakenError, SpecError, Unknown
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
+    from typing import Self
 
-__all__ = ["Registry", "Spec", "require"]
+__all__ = ["Plugin", "Registry", "Spec", "require"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Spec")
@@ -79,6 +80,38 @@ def _default(field: msgspec.structs.FieldInfo) -> Any:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return field.default
+
+
+class Plugin:
+    """What is made from a spec, and made again elsewhere from its configuration."""
+
+    spec_type: ClassVar[type[Spec]]
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+
+    @property
+    def spec(self) -> Spec:
+        """What another process needs to open the same."""
+        return self._spec
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain builtins."""
+        return self._spec.config()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Open one from what `config` returned."""
+        spec = cls.spec_type.from_config(config)
+        return cls(**{field: getattr(spec, field) for field in spec.__struct_fields__})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the configuration: what is open here, or in this process's memory, stays here."""
+        return type(self).from_config, (self.config(),)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
+        return f"{type(self).__name__}({fields})"
 
 
 class Registry(Generic[T]):

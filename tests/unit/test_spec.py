@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus import connectors, errors
+from isthmus import broker, connectors, errors
 from isthmus.spec import Registry, Spec, require
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -76,6 +76,7 @@ def test_a_kind_is_registered_once() -> None:
 def test_builtins_are_the_entry_points_of_this_distribution() -> None:
     declared = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"]
     assert declared["isthmus.connectors"] == connectors.connectors.builtin
+    assert declared["isthmus.brokers"] == broker.brokers.builtin
 
 
 def test_a_missing_extra_names_itself() -> None:
@@ -90,6 +91,7 @@ SAMPLES = [
     errors.CodecError("bad magic"),
     errors.KeyTypeError("FileConnector", "FileKey", 3),
     errors.MissingObjectError("a", "k", "host", "12:00"),
+    errors.MissingLogError("MemoryBroker()", "log 'a'"),
     errors.ElsewhereError("shared memory", "host a", "host b", "use files"),
     errors.PayloadError("str", "it is not a buffer of bytes"),
     errors.CapabilityError("FileConnector('x')", "WaitingConnector"),

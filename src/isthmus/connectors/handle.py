@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from isthmus.errors import ClosedError, KeyTypeError
+from isthmus.spec import Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -20,7 +21,7 @@ __all__ = ["ConnectorHandle"]
 K = TypeVar("K", bound=tuple[Any, ...])
 
 
-class ConnectorHandle(ABC, Generic[K]):
+class ConnectorHandle(Plugin, ABC, Generic[K]):
     """The channel-independent part of a connector; a subclass adds ``put get exists evict``.
 
     A subclass sets `kind`, `spec_type` and `key_type`, takes the spec's fields as its constructor's
@@ -28,11 +29,10 @@ class ConnectorHandle(ABC, Generic[K]):
     """
 
     kind: ClassVar[str]
-    spec_type: ClassVar[type[Spec]]
     key_type: ClassVar[type[tuple[Any, ...]]]
 
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+        super().__init__(spec)
         self._closed = False
 
     @abstractmethod
@@ -50,21 +50,6 @@ class ConnectorHandle(ABC, Generic[K]):
     @abstractmethod
     def evict(self, key: K) -> None:
         """Delete an object; no error if there is none."""
-
-    @property
-    def spec(self) -> Spec:
-        """What another process needs to open the same channel."""
-        return self._spec
-
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as plain builtins."""
-        return self._spec.config()
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Open a connector from what `config` returned."""
-        spec = cls.spec_type.from_config(config)
-        return cls(**{field: getattr(spec, field) for field in spec.__struct_fields__})
 
     def put_batch(self, objs: Sequence[Payload]) -> list[K]:
         """Store several objects, one after the other."""
@@ -90,14 +75,6 @@ class ConnectorHandle(ABC, Generic[K]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the configuration: what is open here, or in this process's memory, stays here."""
-        return type(self).from_config, (self.config(),)
-
-    def __repr__(self) -> str:
-        fields = ", ".join(f"{k}={v!r}" for k, v in self.config().items())
-        return f"{type(self).__name__}({fields})"
 
     def _release(self) -> None:
         """Give handles back; called once."""

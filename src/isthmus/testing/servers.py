@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-__all__ = ["RedisServer", "free_port"]
+__all__ = ["NatsServer", "RedisServer", "free_port"]
 
 
 def free_port() -> int:
@@ -29,30 +30,22 @@ def free_port() -> int:
         return port
 
 
-class RedisServer:
-    """A Redis (or Valkey) server with a folder of its own; a context manager.
+class _Server(ABC):
+    """A process with a folder of its own; a context manager. A subclass says how it is run, and answers."""
 
-    Listens on a loopback port and on a unix socket. Skips the test where no server is installed.
-
-    Args:
-        options: lines of its configuration file, in place of the defaults or beside them.
-        sentinel: run as a sentinel.
-        within: a command that runs the server, such as ``nsenter`` with its options.
-    """
-
-    def __init__(self, *options: str, sentinel: bool = False, within: Sequence[str] = ()) -> None:
-        found = shutil.which("redis-server") or shutil.which("valkey-server")
-        if found is None:
-            pytest.skip("no redis-server on this machine: apt-get install redis-server")
-        self._program = found
-        self._within = within
-        self._sentinel = sentinel
+    def __init__(self, program: str, name: str, options: tuple[str, ...]) -> None:
+        self._program = program
         # Not pytest's folder: the path of a unix socket may have 107 bytes.
-        self.folder = tempfile.mkdtemp(prefix="isthmus-redis-")
-        self.unix_socket = os.path.join(self.folder, "socket")
+        self.folder = tempfile.mkdtemp(prefix=f"isthmus-{name}-")
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
+
+    @abstractmethod
+    def _command(self, port: int) -> list[str]: ...
+
+    @abstractmethod
+    def _answers(self, port: int) -> bool: ...
 
     def start(self) -> None:
         """Start it, on the same port as before if it ran already, and wait until it answers.
@@ -68,39 +61,17 @@ class RedisServer:
         raise RuntimeError(f"{self._program} does not start:\n{self._log()}")
 
     def _launch(self, port: int) -> bool:
-        lines = [
-            "bind 127.0.0.1",
-            f"port {port}",
-            f"unixsocket {self.unix_socket}",
-            f"dir {self.folder}",
-            *([] if self._sentinel else ["save ''", "appendonly no"]),
-            *self._options,
-        ]
-        path = os.path.join(self.folder, "redis.conf")
-        with open(path, "w") as file:
-            file.write("\n".join(lines) + "\n")
+        command = self._command(port)
         with open(os.path.join(self.folder, "log"), "ab") as log:
             self._process = subprocess.Popen(
-                [*self._within, self._program, path, *["--sentinel"] * self._sentinel],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         deadline = time.monotonic() + 20
         while self._process.poll() is None and time.monotonic() < deadline:
-            if self._answers():
+            if self._answers(port):
                 return True
             time.sleep(0.005)
         self.kill()
-        return False
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.settimeout(5)
-            probe.connect(self.unix_socket)
-            probe.sendall(b"PING\r\n")
-            answer = probe.recv(100)
-            return bool(answer) and not answer.startswith(b"-LOADING")
         return False
 
     def _log(self) -> str:
@@ -137,3 +108,88 @@ class RedisServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RedisServer(_Server):
+    """A Redis (or Valkey) server with a folder of its own; a context manager.
+
+    Listens on a loopback port and on a unix socket. Skips the test where no server is installed.
+
+    Args:
+        options: lines of its configuration file, in place of the defaults or beside them.
+        sentinel: run as a sentinel.
+        within: a command that runs the server, such as ``nsenter`` with its options.
+    """
+
+    def __init__(self, *options: str, sentinel: bool = False, within: Sequence[str] = ()) -> None:
+        found = shutil.which("redis-server") or shutil.which("valkey-server")
+        if found is None:
+            pytest.skip("no redis-server on this machine: apt-get install redis-server")
+        super().__init__(found, "redis", options)
+        self._within = within
+        self._sentinel = sentinel
+        self.unix_socket = os.path.join(self.folder, "socket")
+
+    def _command(self, port: int) -> list[str]:
+        lines = [
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"unixsocket {self.unix_socket}",
+            f"dir {self.folder}",
+            *([] if self._sentinel else ["save ''", "appendonly no"]),
+            *self._options,
+        ]
+        path = os.path.join(self.folder, "redis.conf")
+        with open(path, "w") as file:
+            file.write("\n".join(lines) + "\n")
+        return [*self._within, self._program, path, *["--sentinel"] * self._sentinel]
+
+    def _answers(self, port: int) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.settimeout(5)
+            probe.connect(self.unix_socket)
+            probe.sendall(b"PING\r\n")
+            answer = probe.recv(100)
+            return bool(answer) and not answer.startswith(b"-LOADING")
+        return False
+
+
+class NatsServer(_Server):
+    """A NATS server with JetStream and a store of its own; a context manager.
+
+    Listens on a loopback port. Skips the test where no server is installed.
+
+    Args:
+        options: lines of its configuration file, beside those for the port and the store.
+    """
+
+    def __init__(self, *options: str) -> None:
+        found = shutil.which("nats-server")
+        if found is None:
+            pytest.skip("no nats-server on this machine: apt-get install nats-server")
+        super().__init__(found, "nats", options)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def _command(self, port: int) -> list[str]:
+        lines = [
+            f"listen: 127.0.0.1:{port}",
+            f"jetstream {{ store_dir: {self.folder!r} }}",
+            *self._options,
+        ]
+        path = os.path.join(self.folder, "nats.conf")
+        with open(path, "w") as file:
+            file.write("\n".join(lines) + "\n")
+        return [self._program, "-c", path]
+
+    def _answers(self, port: int) -> bool:
+        # It listens when JetStream has recovered its streams.
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), 5) as probe,
+        ):
+            return probe.recv(4) == b"INFO"
+        return False

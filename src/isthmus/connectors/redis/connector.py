@@ -107,13 +107,13 @@ class RedisConnector(ConnectorHandle[RedisKey]):
             ca_file,
             cert_file,
             key_file,
-            cluster,
             sentinel,
             sentinel_password_env,
             nodes,
+            timeout,
+            cluster,
             chunk_bytes,
             unfinished_seconds,
-            timeout,
         )
         self._channel = Channel(spec)
         super().__init__(spec)
