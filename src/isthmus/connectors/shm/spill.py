@@ -19,6 +19,7 @@ from isthmus.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from isthmus.connectors.leases import LeaseFolder, Terms
     from isthmus.connectors.shm.area import Area
 
 __all__ = ["Spill"]
@@ -57,12 +58,21 @@ class Spill:
         """The folder's path."""
         return self._folder
 
-    def store(self, name: str, pieces: Sequence[bytes | memoryview]) -> bool:
+    def store(
+        self,
+        name: str,
+        pieces: Sequence[bytes | memoryview],
+        leases: LeaseFolder,
+        given: Terms | None,
+    ) -> bool:
         """Write an object to disk and link it; False if one of its name exists already."""
         os.makedirs(os.path.dirname(self._folder), exist_ok=True)
         private_folder(self._folder)
         file = Unfinished(self._folder, name, 0o600)
         file.write(pieces)
+        return leases.publish(name, given, file, lambda: self._link_to(file, name))
+
+    def _link_to(self, file: Unfinished, name: str) -> bool:
         file.open_to_readers()
         try:
             # It keeps its unfinished name: what makes it complete is the link.
