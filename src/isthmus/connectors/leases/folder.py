@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
     from isthmus.connectors.leases.terms import Terms
 
-__all__ = ["LeaseFolder", "Storage", "Swept", "stale"]
+__all__ = ["LEASES", "LeaseFolder", "Storage", "Swept", "stale"]
 
-_FOLDER = ".leases"
+LEASES = ".leases"
+"""Name of the folder."""
 
 _PATIENCE_SECONDS = 2.0  # a lock is held for microseconds, unless its holder is suspended just then
 _FORGOTTEN_SECONDS = 86_400.0  # what a host that has not come for a day has noted is of no more use
@@ -61,7 +62,7 @@ class Swept(NamedTuple):
 
 def stale(folder: str, seconds: float) -> bool:
     """Return whether a storage may have leases, and no process of this host swept them for so long."""
-    leases = os.path.join(folder, _FOLDER)
+    leases = os.path.join(folder, LEASES)
     try:
         age = time.time() - os.stat(_notes(leases, own_clock_id())).st_mtime
     except OSError:
@@ -92,7 +93,7 @@ class LeaseFolder:
         clock_id: str | None = None,
     ) -> None:
         self._storage_folder = folder
-        self._folder = os.path.join(folder, _FOLDER)
+        self._folder = os.path.join(folder, LEASES)
         self._storage = weakref.proxy(storage)
         self._now = clock
         self._clock = own_clock_id() if clock_id is None else clock_id

@@ -10,11 +10,14 @@ import atexit
 import contextlib
 import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.leases.terms import now
 from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["OFTEN_SECONDS", "SELDOM_SECONDS", "Upkept", "upkeep"]
 
@@ -52,6 +55,7 @@ class Upkeep:
         self._watched: dict[int, _Watched] = {}
         self._thread: threading.Thread | None = None
         self._at_work: Upkept | None = None
+        self._pauses = 0
         renew_after_fork(self)
         atexit.register(self._stop)
 
@@ -81,6 +85,19 @@ class Upkeep:
             if threading.current_thread() is not self._thread:
                 self._changed.wait_for(lambda: self._at_work is not owner)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Sweep nothing meanwhile: for who wants to see first what there is."""
+        with self._changed:
+            self._pauses += 1
+            self._changed.wait_for(lambda: self._at_work is None)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pauses -= 1
+                self._changed.notify_all()
+
     def _run(self) -> None:
         while self._turn():
             pass
@@ -94,8 +111,8 @@ class Upkeep:
                 return False
             next_up = min(self._watched.values(), key=lambda w: w.at)
             wait = next_up.at - now()
-            if wait > 0:
-                self._changed.wait(min(wait, SELDOM_SECONDS))
+            if wait > 0 or self._pauses:
+                self._changed.wait(None if self._pauses else min(wait, SELDOM_SECONDS))
                 return True
             owner = next_up.owner()
             if owner is None:
@@ -131,6 +148,7 @@ class Upkeep:
         self._changed = threading.Condition()
         self._watched = {}
         self._thread = self._at_work = None
+        self._pauses = 0
 
 
 upkeep = Upkeep()

@@ -15,7 +15,7 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING
 
-from isthmus.connectors.leases.folder import stale
+from isthmus.connectors.leases.folder import LEASES, stale
 from isthmus.connectors.naming import host_id, is_name
 from isthmus.connectors.unfinished import try_lock
 from isthmus.errors import BrokenError, SpecError
@@ -131,17 +131,22 @@ class Area:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
 
-    def deserted(self) -> Iterator[str]:
+    def deserted(self, *, leased: bool) -> Iterator[str]:
         """Yield the names of this user's other areas that nobody has open and where something may go.
 
-        Those are the ones that hold no large object, and those with leases that nobody looked at lately.
+        Args:
+            leased: those with leases that nobody looked at lately; else those that hold no large object
+                and no leases.
         """
         for name in os.listdir(self._parent):
             folder = os.path.join(self._parent, name)
             if folder == self.folder or not _NAME.fullmatch(name):
                 continue
             with contextlib.suppress(OSError):  # gone meanwhile, or not an area
-                if any(map(is_name, os.listdir(folder))) and not stale(folder, _LATELY_SECONDS):
+                if leased:
+                    if not stale(folder, _LATELY_SECONDS):
+                        continue
+                elif any(n == LEASES or is_name(n) for n in os.listdir(folder)):
                     continue
                 fd = os.open(
                     os.path.join(folder, ".open"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600

@@ -102,9 +102,10 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         self._open: Session | None = Session(self._shared)
         self._finalizer = weakref.finalize(self, Session.close, self._open)
         renew_after_fork(self)
-        if self._open.area.alone:
-            self._sweep_deserted()
-        if stale(self._open.area.folder, OFTEN_SECONDS):
+        area = self._open.area
+        if area.alone:
+            self._sweep_deserted(leased=False)
+        if stale(area.folder, OFTEN_SECONDS) or (area.alone and any(area.deserted(leased=True))):
             upkeep.watch(self, now())
 
     def put(
@@ -309,19 +310,23 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
 
         Other names that nobody has open are swept too, and go if they hold no object.
         """
-        self._sweep_deserted()
+        self._sweep_deserted(leased=False)
+        self._sweep_deserted(leased=True)
         return self._here().sweep()
 
     def _sweep_leases(self) -> float | None:
-        return self._here().leases.sweep().due
+        here = self._here()
+        if here.area.alone:
+            self._sweep_deserted(leased=True)
+        return here.leases.sweep().due
 
     @staticmethod
     def _until(here: Session, key: SharedMemoryKey) -> float | None:
         return here.leases.until(lease_name(*key)) if here.ledger.leased else None
 
-    def _sweep_deserted(self) -> None:
+    def _sweep_deserted(self, *, leased: bool) -> None:
         # Many names are made up for one run: nobody would ever come back to clean up under them.
-        for name in self._here().area.deserted():
+        for name in self._here().area.deserted(leased=leased):
             with contextlib.suppress(OSError):
                 Session(SharedMemorySpec(name)).close()
 
