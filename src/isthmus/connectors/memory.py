@@ -162,7 +162,7 @@ class MemoryConnector(ConnectorHandle[MemoryKey]):
             held: see `lease`.
         """
         self._check()
-        given = terms(lease, held)
+        given = terms(lease, held) if lease is not None or held else None
         stored = _Stored(_snapshot(obj, copy))
         key = self.reserve()
         if given is not None:

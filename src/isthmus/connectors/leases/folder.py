@@ -118,6 +118,7 @@ class LeaseFolder:
         if terms is None:
             return publish()
         try:
+            file.keep()
             identity = os.fstat(file.fd).st_ino
             grant = self.grant(name, identity, terms)
         except BaseException:

@@ -112,8 +112,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         self, obj: Payload, *, lease: float | None = None, held: bool = False
     ) -> SharedMemoryKey:
         """Store an object: packed if it is small, in memory if there is room, else on disk."""
-        given = terms(lease, held)
-        if given is not None:
+        if (lease is not None or held) and (given := terms(lease, held)) is not None:
             return self._put_leased(obj, given)
         here = self._here()
         flat = pieces(obj)

@@ -73,8 +73,8 @@ class Spill:
         return leases.publish(name, given, file, lambda: self._link_to(file, name))
 
     def _link_to(self, file: Unfinished, name: str) -> bool:
-        file.open_to_readers()
         try:
+            file.keep()
             # It keeps its unfinished name: what makes it complete is the link.
             os.symlink(f"spill/{os.path.basename(file.path)}", self._area.path(name))
         except BaseException as error:
