@@ -15,11 +15,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from isthmus.connectors.forking import renew_after_fork
+from isthmus.connectors.leases.grant import Grant
+from isthmus.connectors.leases.holders import Holders
 from isthmus.connectors.leases.record import RECORD_BYTES, UNREADABLE, Observations, Record
 from isthmus.connectors.leases.terms import clock_id as own_clock_id
 from isthmus.connectors.leases.terms import now
-from isthmus.connectors.naming import fresh_name, is_unfinished, made_here
+from isthmus.connectors.naming import fresh_name, is_unfinished
 from isthmus.connectors.polling import poll
 from isthmus.connectors.unfinished import Unfinished, full, remove, try_lock
 from isthmus.errors import BrokenError, FullError
@@ -98,9 +99,7 @@ class LeaseFolder:
         self._now = clock
         self._clock = own_clock_id() if clock_id is None else clock_id
         self._notes = _notes(self._folder, self._clock)
-        self._holder: Unfinished | None = None
-        self._drop_holder: weakref.finalize[[], LeaseFolder] | None = None
-        renew_after_fork(self)
+        self._holders = Holders(self._folder, self._clock)
 
     # -- for who stores, leases and evicts ------------------------------------------------------
 
@@ -211,7 +210,7 @@ class LeaseFolder:
         if record.object != self._storage.identity(name):
             return None
         left = record.renewed + record.seconds - self._now()
-        if left < 0 and self._lives(record.holder):
+        if left < 0 and self._holders.lives(record.holder):
             return None
         return time.time() + left
 
@@ -231,7 +230,7 @@ class LeaseFolder:
                     if due_here is not None:
                         due.append(due_here)
             elif is_unfinished(name):
-                self._bury(name)
+                self._holders.bury(name)
             elif name.endswith(".seen") and os.path.join(self._folder, name) != self._notes:
                 self._forget(name)
         if not due:
@@ -252,9 +251,7 @@ class LeaseFolder:
 
     def close(self) -> None:
         """Hold nothing any more."""
-        self._holder = None
-        if self._drop_holder is not None:
-            self._drop_holder()
+        self._holders.close()
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -262,7 +259,7 @@ class LeaseFolder:
         """Write a lease that begins now into its locked file."""
         before = Record.read(os.pread(fd, RECORD_BYTES, 0))
         turn = 0 if before is None else before.turn + 1
-        holder = self._hold() if terms.held else ""
+        holder = self._holders.own() if terms.held else ""
         record = Record(terms.seconds, turn, self._now(), self._clock, identity, holder)
         os.pwrite(fd, record.write(), 0)
 
@@ -302,7 +299,7 @@ class LeaseFolder:
                 return 0, due
             freed = 0
             if identity == record.object:
-                if self._now() <= due or self._lives(record.holder):
+                if self._now() <= due or self._holders.lives(record.holder):
                     return 0, due
                 freed = self._storage.delete(name)
             remove(path)
@@ -360,32 +357,6 @@ class LeaseFolder:
         except OSError as error:
             raise self._failure(error) from None
 
-    def _hold(self) -> str:
-        """Return the name of the file that says that this process lives."""
-        if self._holder is None:
-            file = self._holder = Unfinished(self._folder, fresh_name(self._clock))
-            self._drop_holder = weakref.finalize(self, file.discard)
-        return os.path.basename(self._holder.path)
-
-    def _lives(self, holder: str) -> bool:
-        """Return whether a process of this host lives and holds its leases."""
-        if not is_unfinished(holder) or not made_here(holder, self._clock):
-            return False
-        try:
-            fd = os.open(self._path(holder), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return try_lock(fd, shared=True) is False
-        finally:
-            os.close(fd)
-
-    def _bury(self, name: str) -> None:
-        """Delete the file of a process that held leases and has died, or that was noting what it saw."""
-        if made_here(name, self._clock) and not self._lives(name):
-            with contextlib.suppress(OSError):
-                remove(self._path(name))
-
     def _forget(self, notes: str) -> None:
         with contextlib.suppress(OSError):
             if time.time() - os.stat(self._path(notes)).st_mtime > _FORGOTTEN_SECONDS:
@@ -401,42 +372,6 @@ class LeaseFolder:
         if full(error):
             return FullError(where, RECORD_BYTES, _HINT)
         return BrokenError(where, error.strerror)
-
-    def _forked(self) -> None:
-        # The lock is the parent's, who goes on holding.
-        if self._holder is not None:
-            os.close(self._holder.fd)
-            self._holder = None
-        if self._drop_holder is not None:
-            self._drop_holder.detach()
-            self._drop_holder = None
-
-
-class Grant:
-    """The lease of an object that is about to appear: a context in which it does, or not."""
-
-    def __init__(
-        self, folder: LeaseFolder, name: str, identity: int, terms: Terms, fd: int, written: bool
-    ) -> None:
-        self._folder = folder
-        self._identity = identity
-        self.name = name
-        self.terms = terms
-        self.fd = fd
-        self.written = written
-        self.won = False
-        """To be set when the object has appeared."""
-
-    def write(self) -> None:
-        """Write the lease."""
-        self._folder.write(self.fd, self._identity, self.terms)
-        self.written = True
-
-    def __enter__(self) -> Grant:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.settle(self)
 
 
 def _is(path: str, fd: int) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from isthmus.connectors.leases import Terms
-    from isthmus.connectors.leases.folder import Grant
+    from isthmus.connectors.leases.grant import Grant
     from isthmus.connectors.protocol import Buffer, Payload
 
 __all__ = ["SharedMemoryConnector", "SharedMemoryKey", "SharedMemorySpec"]

@@ -26,7 +26,7 @@ from isthmus.errors import ClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from isthmus.connectors.leases.folder import Grant
+    from isthmus.connectors.leases.grant import Grant
     from isthmus.connectors.shm.area import Area
     from isthmus.connectors.shm.ledger import Ledger
 
