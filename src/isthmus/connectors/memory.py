@@ -165,9 +165,9 @@ class MemoryConnector(ConnectorHandle[MemoryKey]):
         given = terms(lease, held) if lease is not None or held else None
         stored = _Stored(_snapshot(obj, copy))
         key = self.reserve()
+        self._objects[key] = stored
         if given is not None:
             self._give(key, given)
-        self._objects[key] = stored
         return key
 
     def put_batch(
@@ -208,9 +208,9 @@ class MemoryConnector(ConnectorHandle[MemoryKey]):
         if copy and type(obj) not in _UNCHANGING:
             return None
         key = self.reserve()
+        self._objects[key] = _Held(obj)
         if given is not None:
             self._give(key, given)
-        self._objects[key] = _Held(obj)
         return key
 
     def get_object(self, key: MemoryKey, default: Any = None) -> Any:

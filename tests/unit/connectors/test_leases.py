@@ -382,6 +382,14 @@ def test_a_forgotten_or_collected_owner_is_left_alone() -> None:
     assert not owner.swept.acquire(blocking=False)
 
 
+def test_who_is_dropped_without_being_closed_keeps_no_thread() -> None:
+    upkeep = Upkeep()
+    owner = Owner()
+    upkeep.watch(owner, now() + 1_000_000)
+    del owner
+    _ended(upkeep)
+
+
 def _ended(upkeep: Upkeep) -> None:
     thread = upkeep._thread
     if thread is not None:

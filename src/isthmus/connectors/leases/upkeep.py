@@ -112,7 +112,8 @@ class Upkeep:
             next_up = min(self._watched.values(), key=lambda w: w.at)
             wait = next_up.at - now()
             if wait > 0 or self._pauses:
-                self._changed.wait(None if self._pauses else min(wait, SELDOM_SECONDS))
+                # Not longer: nobody tells when a connector was forgotten without being closed.
+                self._changed.wait(None if self._pauses else min(wait, OFTEN_SECONDS))
                 return True
             owner = next_up.owner()
             if owner is None:
