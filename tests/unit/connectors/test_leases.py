@@ -18,7 +18,7 @@ from isthmus.connectors.leases import folder as lease_folder
 from isthmus.connectors.leases.record import RECORD_BYTES, Observations, Record
 from isthmus.connectors.leases.upkeep import OFTEN_SECONDS, SELDOM_SECONDS, Upkeep
 from isthmus.connectors.unfinished import Unfinished
-from isthmus.errors import BrokenError, FullError
+from isthmus.errors import BrokenError, ClosedError, FullError
 
 HERE, THERE = "aaaaaaaa", "bbbbbbbb"
 NAME = "aaaaaaaa-1-000000000001"
@@ -380,6 +380,25 @@ def test_a_forgotten_or_collected_owner_is_left_alone() -> None:
         assert gone() is None
     _ended(upkeep)
     assert not owner.swept.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("error", [BrokenError("folder", "away"), ClosedError("x")])
+def test_a_sweep_that_fails_is_tried_again_unless_the_connector_was_closed(
+    error: Exception,
+) -> None:
+    class Failing(Owner):
+        def _sweep_leases(self) -> float | None:
+            super()._sweep_leases()
+            raise error
+
+    upkeep, owner = Upkeep(), Failing()
+    upkeep.watch(owner, now())
+    assert owner.swept.acquire(timeout=30)
+    if isinstance(error, BrokenError):
+        with upkeep.paused():
+            assert upkeep._watched[id(owner)].at > now()
+        upkeep.forget(owner)
+    _ended(upkeep)
 
 
 def test_who_is_dropped_without_being_closed_keeps_no_thread() -> None:

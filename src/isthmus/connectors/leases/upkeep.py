@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.leases.terms import now
-from isthmus.errors import IsthmusError
+from isthmus.errors import ClosedError, IsthmusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,8 +99,13 @@ class Upkeep:
                 self._changed.notify_all()
 
     def _run(self) -> None:
-        while self._turn():
-            pass
+        try:
+            while self._turn():
+                pass
+        finally:
+            with self._changed:
+                if self._thread is threading.current_thread():
+                    self._thread = None  # the next lease begins another
 
     def _turn(self) -> bool:
         """Sweep what is due, after waiting for it; return False if there is nothing to wait for."""
@@ -123,9 +128,11 @@ class Upkeep:
             self._at_work = owner
         due: float | None = float("inf")  # unreachable or full just now: try again some time later
         try:
-            # Whoever uses the connector hears of it from there.
-            with contextlib.suppress(IsthmusError, OSError):
-                due = owner._sweep_leases()
+            due = owner._sweep_leases()
+        except ClosedError:
+            due = None
+        except (IsthmusError, OSError):
+            pass  # whoever uses the connector hears of it from there
         finally:
             with self._changed:
                 self._at_work = None
