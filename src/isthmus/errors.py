@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 
 __all__ = [
+    "AddressError",
+    "AuthenticationError",
     "BrokenError",
     "CapabilityError",
     "ClosedError",
@@ -20,6 +22,7 @@ __all__ = [
     "FullError",
     "IsthmusError",
     "KeyTypeError",
+    "LocalProtocolError",
     "MissingExtraError",
     "MissingObjectError",
     "MissingSecretError",
@@ -27,10 +30,13 @@ __all__ = [
     "NoRouteError",
     "PayloadError",
     "RemoteError",
+    "RemoteProtocolError",
     "SpecError",
+    "StreamInterrupted",
     "TamperedError",
     "UnknownKindError",
     "VerificationError",
+    "VersionError",
     "WaitTimeoutError",
 ]
 
@@ -51,6 +57,49 @@ class BrokenError(IsthmusError, ConnectionError):
 
     def __str__(self) -> str:
         return ": ".join(str(a) for a in self.args)
+
+
+class LocalProtocolError(IsthmusError, ValueError):
+    """This side uses a protocol wrongly; nothing was sent. ``args``: what was tried, why it cannot be."""
+
+    def __str__(self) -> str:
+        return ": ".join(str(a) for a in self.args)
+
+
+class RemoteProtocolError(BrokenError):
+    """The peer sent what the protocol does not allow. ``args``: what it does, what is wrong with it."""
+
+
+class VersionError(IsthmusError):
+    """Two sides speak no common version. ``args``: the peer, our versions, its versions (first, last)."""
+
+    def __str__(self) -> str:
+        peer, ours, theirs = self.args
+        older = "this side" if ours[1] < theirs[0] else "the other side"
+        return (
+            f"{peer} speaks protocol versions {theirs[0]} to {theirs[1]}, this side {ours[0]} to "
+            f"{ours[1]}; upgrade isthmus on {older}"
+        )
+
+
+class AuthenticationError(IsthmusError, PermissionError):
+    """One side could not prove to the other that it may talk to it. ``args``: the peer, what is wrong."""
+
+    def __init__(self, *args: object) -> None:
+        # Not OSError's own, which would take two arguments for errno and text.
+        self.args = args
+        self.errno = errno.EACCES
+
+    def __str__(self) -> str:
+        return ": ".join(str(a) for a in self.args)
+
+
+class AddressError(IsthmusError, ValueError):
+    """An address that cannot be used. ``args``: the address, what is wrong with it."""
+
+    def __str__(self) -> str:
+        address, wrong = self.args
+        return f"{address!r}: {wrong}"
 
 
 class FullError(IsthmusError, OSError):
@@ -167,6 +216,20 @@ class SpecError(IsthmusError, ValueError):
 
     def __str__(self) -> str:
         return ": ".join(str(a) for a in self.args)
+
+
+class StreamInterrupted(IsthmusError):  # noqa: N818 - the name that the design gives it
+    """A stream's producer began anew, and what it yields now need not go on from what it had yielded.
+
+    ``args``: number of the last item that came, from 0; -1 if none did.
+    """
+
+    def __str__(self) -> str:
+        (last,) = self.args
+        return (
+            f"the stream was interrupted after {last + 1} items; ask again, and declare the action "
+            "resumable if it always yields the same"
+        )
 
 
 class UnknownKindError(IsthmusError, LookupError):

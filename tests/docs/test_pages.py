@@ -65,6 +65,17 @@ def test_every_block_names_its_language(page: str) -> None:
     assert not nameless, f"{page}: blocks without a language (use `text`) at lines {nameless}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_script_parses(page: str) -> None:
+    for block in blocks(PAGES[page]):
+        if block.language in ("bash", "sh"):
+            lines = "\n".join(block.code) + "\n"
+            done = subprocess.run(
+                ["bash", "-n"], input=lines, capture_output=True, text=True, check=False
+            )
+            assert not done.stderr, f"{page}, line {block.line}: {done.stderr}"
+
+
 def test_every_guide_is_in_the_navigation_and_every_note_in_the_index() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     index = (ROOT / "docs" / "design" / "index.md").read_text()

@@ -106,7 +106,8 @@ def _run(argv: list[str]) -> int:
         return 1
     verified = summary.check.found if summary.check else "not checked by the application"
     print(f"run dir   {summary.run_dir}")
-    print(f"makespan  {summary.makespan_s:.3f} s")
+    parts = f"start {summary.start_s:.3f} s, end {summary.end_s:.3f} s"
+    print(f"makespan  {summary.makespan_s:.3f} s ({parts})")
     print(f"tasks     {summary.tasks}")
     print(f"verified  {verified}")
     return 0

@@ -117,6 +117,10 @@ GROUPS: dict[str, Registry[Any]] = {
         "isthmus.executors",
         {
             "dask": "isthmus.bench.executor.configs:DaskConfig",
+            "parsl-htex": "isthmus.bench.executor.configs:ParslHTEXConfig",
+            "parsl-local-htex": "isthmus.bench.executor.configs:ParslHTEXConfig",
+            "parsl-local-thread": "isthmus.bench.executor.configs:ParslThreadConfig",
+            "parsl-thread": "isthmus.bench.executor.configs:ParslThreadConfig",
             "process": "isthmus.bench.executor.configs:ProcessConfig",
             "process-pool": "isthmus.bench.executor.configs:ProcessConfig",
             "thread": "isthmus.bench.executor.configs:ThreadConfig",

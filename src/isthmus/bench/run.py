@@ -35,6 +35,10 @@ class Summary(NamedTuple):
     run_dir: Path
     makespan_s: float
     """From starting the executor to its end; without checking the result."""
+    start_s: float
+    """Of it, until the executor was there: a cold start, which a longer run pays only once."""
+    end_s: float
+    """Of it, from the end of the application until workers were gone."""
     tasks: int
     check: Check | None
     """None for an application that does not check itself."""
@@ -76,13 +80,21 @@ def _run(config: BenchConfig, run_dir: Path) -> Summary:
         stack.callback(records.close)
         begin = time.perf_counter()
         executor = engine_config.executor.get_executor()
+        started = time.perf_counter()
         with Engine(executor, transformer, engine_config.filter.get_filter(), records) as engine:
             app.run(engine, run_dir)
-        makespan = time.perf_counter() - begin
+            ran = time.perf_counter()
+        end = time.perf_counter()
+        makespan = end - begin
         check: Check | None = getattr(app, "check", None)
         makespan -= check.seconds if check is not None else 0.0
-        summary = Summary(run_dir, makespan, engine.tasks_executed, check)
-    logger.info("makespan %.3f s, %d tasks", summary.makespan_s, summary.tasks)
+        summary = Summary(
+            run_dir, makespan, started - begin, end - ran, engine.tasks_executed, check
+        )
+    logger.info(
+        "makespan %.3f s (start %.3f s, end %.3f s), %d tasks",
+        summary.makespan_s, summary.start_s, summary.end_s, summary.tasks,
+    )  # fmt: skip
     return summary
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from isthmus.codec import load_callable, pack_callable
-from isthmus.errors import CodecError, MissingObjectError
+from isthmus.errors import CodecError, ElsewhereError, MissingObjectError
 from isthmus.proxy import Proxy, TargetClass
 from isthmus.store.config import StoreConfig, unpack
 from isthmus.store.fetcher import MISSING
@@ -129,7 +129,11 @@ class StoreFactory(Generic[T]):
         store = self.store
         if isinstance(self.deserializer, str):
             self.deserializer = load_callable(self.deserializer)
-        found = store._resolve(self.key, self.deserializer, self.evict)
+        try:
+            found = store._resolve(self.key, self.deserializer, self.evict)
+        except ElsewhereError as error:
+            connector, there, here, hint = error.args  # a key knows its host as a number only
+            raise ElsewhereError(connector, f"{self.made[1]}, {there}", here, hint) from None
         if found is MISSING:
             when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.made[0]))
             raise MissingObjectError(store.name, tuple(self.key), self.made[1], when)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
 
 __all__ = ["RedisServer", "free_port"]
@@ -36,13 +37,15 @@ class RedisServer:
     Args:
         options: lines of its configuration file, in place of the defaults or beside them.
         sentinel: run as a sentinel.
+        within: a command that runs the server, such as ``nsenter`` with its options.
     """
 
-    def __init__(self, *options: str, sentinel: bool = False) -> None:
+    def __init__(self, *options: str, sentinel: bool = False, within: Sequence[str] = ()) -> None:
         found = shutil.which("redis-server") or shutil.which("valkey-server")
         if found is None:
             pytest.skip("no redis-server on this machine: apt-get install redis-server")
         self._program = found
+        self._within = within
         self._sentinel = sentinel
         # Not pytest's folder: the path of a unix socket may have 107 bytes.
         self.folder = tempfile.mkdtemp(prefix="isthmus-redis-")
@@ -78,7 +81,7 @@ class RedisServer:
             file.write("\n".join(lines) + "\n")
         with open(os.path.join(self.folder, "log"), "ab") as log:
             self._process = subprocess.Popen(
-                [self._program, path, *["--sentinel"] * self._sentinel],
+                [*self._within, self._program, path, *["--sentinel"] * self._sentinel],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from isthmus.bench.config import ExecutorConfig
 
 if TYPE_CHECKING:
     from isthmus.bench.executor import FutureDependencyExecutor
     from isthmus.bench.executor.dask import DaskExecutor
+    from isthmus.bench.executor.parsl import ParslExecutor
 
-__all__ = ["DaskConfig", "ProcessConfig", "ThreadConfig"]
+__all__ = ["DaskConfig", "ParslHTEXConfig", "ParslThreadConfig", "ProcessConfig", "ThreadConfig"]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+Ports = tuple[
+    Annotated[int, Field(ge=1024, le=65535)],
+    Annotated[int, Field(ge=1024, le=65535)],
+]
+
 NATIVE = "threads that numeric libraries may use in a worker (0: leave as it is)"
+RETRIES = "how often a task that failed is tried again"
+PARSL_FILES = "where Parsl keeps its files (default: a temporary folder, deleted at the end)"
+PARSL_LOG = "write Parsl's own log, with every step of every task, into its files"
 
 
 class ThreadConfig(ExecutorConfig):
@@ -81,3 +90,51 @@ class DaskConfig(ExecutorConfig):
             native_threads=self.native_threads,
             dashboard_address=self.dashboard_address,
         )
+
+
+class ParslThreadConfig(ExecutorConfig):
+    """Parsl over threads of this process."""
+
+    name: str = "parsl-thread"
+    max_threads: int = Field(CORES, gt=0, description="number of workers")
+    retries: int = Field(0, ge=0, description=RETRIES)
+    run_dir: str | None = Field(None, description=PARSL_FILES)
+    log: bool = Field(False, description=PARSL_LOG)
+
+    def get_executor(self) -> ParslExecutor:
+        """Start a kernel."""
+        from isthmus.bench.executor.parsl import ParslExecutor
+
+        return ParslExecutor.threads(**self.model_dump(exclude={"name"}))
+
+
+class ParslHTEXConfig(ExecutorConfig):
+    """Parsl's high-throughput executor, with workers on this host."""
+
+    name: str = "parsl-htex"
+    workers: int = Field(
+        CORES,
+        gt=0,
+        validation_alias=AliasChoices("workers", "max_workers_per_node"),
+        description="number of worker processes; max_workers_per_node is the same",
+    )
+    native_threads: int = Field(1, ge=0, description=NATIVE)
+    address: str = Field(
+        "127.0.0.1", description="where workers reach Parsl, which listens nowhere else"
+    )
+    worker_ports: Ports = Field((54000, 55000), description="first and last port for workers")
+    interchange_ports: Ports = Field(
+        (55000, 56000), description="the same for Parsl's own processes"
+    )
+    prefetch_capacity: int = Field(0, ge=0, description="tasks that wait beside busy workers")
+    heartbeat_period: int = Field(1, gt=0, description="seconds until a worker's death is noticed")
+    encrypted: bool = Field(True, description="encrypt Parsl's connections, with keys of this run")
+    retries: int = Field(0, ge=0, description=RETRIES)
+    run_dir: str | None = Field(None, description=PARSL_FILES)
+    log: bool = Field(False, description=PARSL_LOG)
+
+    def get_executor(self) -> ParslExecutor:
+        """Start kernel and workers."""
+        from isthmus.bench.executor.parsl import ParslExecutor
+
+        return ParslExecutor.htex(**self.model_dump(exclude={"name"}))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from isthmus.bench import plugins
 
-__all__ = ["FutureDependencyExecutor"]
+__all__ = ["FutureDependencyExecutor", "failure_of"]
 
 
 class FutureDependencyExecutor(Executor):
@@ -177,7 +177,7 @@ class _Delayed(Future[Any]):
         if call is None:
             return
         inputs, self._inputs = self._inputs, []
-        failure = next((e for e in map(_failure, inputs) if e is not None), None)
+        failure = next((e for e in map(failure_of, inputs) if e is not None), None)
         if failure is None:
             try:
                 self._inner = self._submit(*call)
@@ -208,7 +208,8 @@ class _Delayed(Future[Any]):
                 self.set_exception(error)
 
 
-def _failure(future: Future[Any]) -> BaseException | None:
+def failure_of(future: Future[Any]) -> BaseException | None:
+    """Return how an input that is done keeps a task from being run; None if it does not."""
     if future.cancelled():
         return CancelledError()
     error = future.exception()
