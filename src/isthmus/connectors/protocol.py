@@ -27,6 +27,7 @@ __all__ = [
     "Buffer",
     "Connector",
     "HoldingConnector",
+    "LeasingConnector",
     "ListableConnector",
     "ObjectInfo",
     "Payload",
@@ -209,6 +210,8 @@ class ObjectInfo(NamedTuple):
     """Unix time in seconds."""
     owner: str
     """``host:pid`` of the process that stored it, or an empty string."""
+    until: float | None = None
+    """Unix time at which its lease runs out; None without a lease, or where that is not known here."""
 
 
 @runtime_checkable
@@ -228,8 +231,52 @@ class ListableConnector(Protocol[K_contra]):
         ...
 
     def sweep(self) -> int:
-        """Delete what killed processes left unfinished; return the bytes freed.
+        """Delete what killed processes left unfinished, and objects whose lease has run out.
 
-        Never touches a complete object, nor one that a live process is still writing.
+        Never touches an object without a lease or whose lease was renewed in time, nor one that a live
+        process is still writing.
+
+        Returns:
+            The bytes freed.
+        """
+        ...
+
+
+@runtime_checkable
+class LeasingConnector(Protocol[K_contra]):
+    """Gives objects a deadline: who wants one for longer renews it in time.
+
+    ``put``, ``put_batch`` and ``put_at`` of such a connector also take ``lease`` (seconds, or None) and
+    ``held``, which mean what `lease` says, for every object of the call. The lease is there when the
+    object is: a producer that is killed right after leaves nothing without a deadline.
+
+    The seconds count on a clock that nobody sets. An object that is overdue may still be found until it
+    was swept: when a connector opens the storage, when a process that stores leased objects does so again,
+    and in ``sweep()``.
+    """
+
+    def lease(self, key: K_contra, seconds: float | None, *, held: bool = False) -> bool:
+        """Let the object go `seconds` from now unless its lease is renewed by then.
+
+        Args:
+            key: of the object.
+            seconds: positive; None to keep it until it is evicted.
+            held: the deadline counts only once this process has ended, where the channel can tell: in
+                memory, in shared memory and in files of one host. So a process that is suspended loses
+                nothing. Elsewhere the deadline counts always.
+
+        Returns:
+            False if there is no object under `key`.
+
+        Raises:
+            ValueError: `seconds` is not a positive, finite number.
+        """
+        ...
+
+    def renew(self, keys: Sequence[K_contra]) -> list[bool]:
+        """Begin the period of each object's lease anew; one operation where the channel has one.
+
+        Returns:
+            For each key, in order: False if its object is gone or has no lease.
         """
         ...

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from isthmus import codec
-from isthmus.connectors import ListableConnector, TypedConnector
+from isthmus.connectors import LeasingConnector, ListableConnector, TypedConnector
 from isthmus.connectors.forking import renew_after_fork
-from isthmus.errors import ClosedError, KeyTypeError
+from isthmus.errors import CapabilityError, ClosedError, KeyTypeError
 from isthmus.store.fetcher import MISSING, Fetcher
 from isthmus.store.metrics import UNMEASURED, StoreMetrics
 
@@ -56,19 +56,30 @@ class Objects:
         self._tells_type = isinstance(connector, TypedConnector) and connector.takes_type
         renew_after_fork(self)
 
-    def put(self, obj: Any, *, serializer: codec.Serializer | None = None, **options: Any) -> Key:
+    def put(
+        self,
+        obj: Any,
+        *,
+        serializer: codec.Serializer | None = None,
+        lease: float | None = None,
+        **options: Any,
+    ) -> Key:
         """Store an object and return its key.
 
         Args:
             obj: any object that the serializer takes.
             serializer: used for this object alone.
-            **options: handed to the connector's ``put``.
+            lease: seconds that it is kept unless :meth:`renew` is called in time; None until it is evicted.
+            **options: handed to the connector's ``put``; with a lease ``held=True``, see
+                :class:`~isthmus.connectors.LeasingConnector`.
 
         Raises:
             CodecError: the object cannot be serialized.
             FullError: there is no room for it.
+            CapabilityError: there is a lease, and the connector gives none.
         """
         self._check_open()
+        self._with_lease(options, lease)
         watch = self._watch("put")
         holds = self._fetcher.holds
         if holds is not None and serializer is None:
@@ -87,10 +98,16 @@ class Objects:
         return key
 
     def put_batch(
-        self, objs: Iterable[Any], *, serializer: codec.Serializer | None = None, **options: Any
+        self,
+        objs: Iterable[Any],
+        *,
+        serializer: codec.Serializer | None = None,
+        lease: float | None = None,
+        **options: Any,
     ) -> list[Key]:
         """Store several objects in one operation of the channel, where it has one; see :meth:`put`."""
         self._check_open()
+        self._with_lease(options, lease)
         watch = self._watch("put_batch")
         if self._tells_type:
             objs = list(objs)
@@ -142,6 +159,30 @@ class Objects:
         self._check_open()
         found = self._fetcher.get_batch([self._own(key) for key in keys], deserializer, options)
         return [default if obj is MISSING else obj for obj in found]
+
+    def lease(self, key: Key, seconds: float | None, **options: Any) -> bool:
+        """Let an object go `seconds` from now unless its lease is renewed; None to keep it.
+
+        Caches keep what they have: a process that got the object before may still get it from there.
+
+        Args:
+            key: what :meth:`put` returned.
+            seconds: length of the lease, from now and from each renewal on.
+            **options: handed to the connector's ``lease``: ``held``.
+
+        Returns:
+            False if there is no object.
+
+        Raises:
+            CapabilityError: the connector gives no leases.
+        """
+        self._check_open()
+        return self._leasing().lease(self._own(key), seconds, **options)
+
+    def renew(self, keys: Iterable[Key]) -> list[bool]:
+        """Begin the period of each object's lease anew; False for each that is gone or has none."""
+        self._check_open()
+        return self._leasing().renew([self._own(key) for key in keys])
 
     def exists(self, key: Key, **options: Any) -> bool:
         """Return whether an object lies under a key (in the channel; the cache is not asked)."""
@@ -211,6 +252,16 @@ class Objects:
             except msgspec.ValidationError:
                 pass
         raise KeyTypeError(type(self.connector).__name__, key_type.__name__, key)
+
+    def _leasing(self) -> LeasingConnector[Any]:
+        if not isinstance(self.connector, LeasingConnector):
+            raise CapabilityError(repr(self.connector), LeasingConnector.__name__)
+        return self.connector
+
+    def _with_lease(self, options: dict[str, Any], lease: float | None) -> None:
+        if lease is not None:
+            self._leasing()
+            options["lease"] = lease
 
     def _watch(self, operation: str) -> Any:
         return UNMEASURED if self.metrics is None else self.metrics.watch(operation)

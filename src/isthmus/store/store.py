@@ -146,6 +146,7 @@ class Store(Objects):
         evict: bool = False,
         serializer: codec.Serializer | None = None,
         deserializer: codec.Deserializer | None = None,
+        lease: float | None = None,
         **options: Any,
     ) -> Proxy[T]:
         """Store an object and return a proxy of it.
@@ -155,6 +156,7 @@ class Store(Objects):
             evict: delete the stored object when a proxy of it is first resolved.
             serializer: used for this object alone.
             deserializer: travels with the proxy and is used wherever it is resolved.
+            lease: seconds that the object is kept unless its lease is renewed, see :meth:`put`.
             **options: handed to the connector's ``put``.
 
         Raises:
@@ -162,7 +164,7 @@ class Store(Objects):
             FullError: there is no room for it.
         """
         watch = self._watch("proxy")
-        key = self.put(obj, serializer=serializer, **options)
+        key = self.put(obj, serializer=serializer, lease=lease, **options)
         proxy = self._proxy_of(key, evict, deserializer, TargetClass.of(obj))
         watch.stop(key)
         return proxy
@@ -174,11 +176,12 @@ class Store(Objects):
         evict: bool = False,
         serializer: codec.Serializer | None = None,
         deserializer: codec.Deserializer | None = None,
+        lease: float | None = None,
         **options: Any,
     ) -> list[Proxy[T]]:
         """Store several objects in one operation of the channel and return a proxy of each."""
         objs = list(objs)
-        keys = self.put_batch(objs, serializer=serializer, **options)
+        keys = self.put_batch(objs, serializer=serializer, lease=lease, **options)
         return [
             self._proxy_of(key, evict, deserializer, TargetClass.of(obj))
             for key, obj in zip(keys, objs, strict=True)

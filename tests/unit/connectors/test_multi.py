@@ -249,11 +249,26 @@ def test_what_a_member_cannot_do_is_said() -> None:
             lambda: multi.stat(key),
             lambda: multi.put_at(key, b""),
             lambda: list(multi.list()),
+            lambda: multi.lease(key, 5.0),
+            lambda: multi.renew([key]),
+            lambda: multi.put_at(key, b"", lease=5.0),
             multi.clear,
             multi.sweep,
         ):
             with pytest.raises(CapabilityError, match=r"Unwell.* is no .*Connector"):
                 operation()
+
+
+def test_what_has_a_lease_goes_where_leases_are_given() -> None:
+    members = {"unwell": (Unwell(), Policy(priority=1)), "memory": (memory(), Policy(max_bytes=9))}
+    with MultiConnector(members) as multi:
+        keys = [multi.put(b"1", lease=600.0), *multi.put_batch([b"2", b"3"], lease=600.0)]
+        assert [key.connector for key in keys] == ["memory"] * 3
+        assert multi.renew(keys) == [True] * 3
+        with pytest.raises(NoRouteError, match="unwell connector cannot give leases"):
+            multi.put(b"longer than nine", lease=600.0)
+        with pytest.raises(NoRouteError, match="unwell connector cannot give leases"):
+            multi.put_batch([b"1", b"longer than nine"], lease=600.0)
 
 
 @pytest.mark.parametrize("key", [("none", "[]"), ("a", "["), ("a", '["x"]'), ("a", '[1,"x"]')])

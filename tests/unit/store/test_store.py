@@ -239,3 +239,58 @@ def test_an_array_can_be_written_to_whatever_its_size(
     assert store.get(key) is found
     with make(cache_size=0) as again:
         assert again.get(key).sum() == length
+
+
+def test_a_lease_is_given_renewed_and_given_up(store: Store) -> None:
+    keys = [store.put([1, 2], lease=600.0), *store.put_batch([b"3", "4"], lease=600.0)]
+    proxies = [store.proxy([5], lease=600.0), *store.proxy_batch([(6,), [7]], lease=600.0)]
+    keys += [get_key(proxy) for proxy in proxies]
+    stat = store.connector.stat  # type: ignore[attr-defined]
+    assert all(stat(key).until is not None for key in keys)
+    assert store.renew(keys) == [True] * 6
+    assert store.renew(map(tuple, keys)) == [True] * 6
+    assert store.lease(keys[0], None) is True
+    assert store.renew(keys[:2]) == [False, True]
+    store.evict(keys[1])
+    assert store.lease(keys[1], 5.0) is False
+    assert proxies[0] == [5]
+
+
+def test_what_a_store_keeps_as_it_is_has_a_lease_too(store: Store) -> None:
+    key = store.put("immutable", lease=600.0)
+    assert store.renew([key]) == [True]
+
+
+def test_a_lease_that_ran_out_is_said(store: Store) -> None:
+    proxy = store.proxy([1], lease=0.001)
+    key = get_key(proxy)
+    while store.exists(key):
+        store.connector.sweep()  # type: ignore[attr-defined]
+    with pytest.raises(errors.MissingObjectError, match="lease"):
+        extract(proxy)
+
+
+class Plain:
+    """The least that a store takes for a connector: no leases."""
+
+    kind, key_type, spec = "plain", tuple, None
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def put(self, obj: Any) -> Any: ...
+
+    get = evict = exists = close = put
+
+
+def test_a_connector_without_leases_is_named() -> None:
+    store = Store("plain", Plain())  # type: ignore[arg-type]
+    for use in (
+        lambda: store.put(1, lease=5.0),
+        lambda: store.put_batch([1], lease=5.0),
+        lambda: store.proxy(1, lease=5.0),
+        lambda: store.lease((1,), 5.0),
+        lambda: store.renew([(1,)]),
+    ):
+        with pytest.raises(errors.CapabilityError, match="LeasingConnector"):
+            use()
