@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 
 __all__ = [
+    "AliasError",
     "BrokenError",
     "CapabilityError",
     "ClosedError",
@@ -25,6 +26,7 @@ __all__ = [
     "MissingSecretError",
     "NameTakenError",
     "NoRouteError",
+    "NotProxiableError",
     "PayloadError",
     "RemoteError",
     "SpecError",
@@ -195,6 +197,29 @@ class MissingExtraError(IsthmusError, ImportError):
     def __str__(self) -> str:
         what, package, extra = self.args
         return f"{what} needs {package!r}: pip install 'isthmus[{extra}]'"
+
+
+class AliasError(IsthmusError, ModuleNotFoundError):
+    """Nothing stands in for a module of a foreign package. ``args``: its full name, why."""
+
+    def __init__(self, *args: str) -> None:
+        # Not ImportError's own, which shows its first argument alone. `name` is what importers look at.
+        super().__init__(*args)
+        self.name = args[0]
+
+    def __str__(self) -> str:
+        module, why = self.args
+        return f"isthmus does not stand in for {module}: {why}"
+
+
+class NotProxiableError(IsthmusError, TypeError):
+    """An object of which no useful proxy can be. ``args``: the object."""
+
+    def __str__(self) -> str:
+        return (
+            f"no proxy of {self.args[0]!r}: `is` tells it from its proxy; pass the object itself, or "
+            "skip_nonproxiable=True to have that done"
+        )
 
 
 class DependencyError(IsthmusError):
