@@ -46,11 +46,21 @@ def test_a_server_that_goes_away_and_returns() -> None:
         connector.evict(key)
 
 
-def test_nothing_acknowledged_is_lost_when_the_server_is_killed() -> None:
+def test_nothing_acknowledged_is_lost_while_the_server_is_killed_during_1000_puts_and_gets() -> (
+    None
+):
     acknowledged: dict[RedisKey, tuple[int, int]] = {}
+    gets = 0
     lock, stop = threading.Lock(), threading.Event()
+    torn: list[BaseException] = []
 
-    def work(worker: int, connector: RedisConnector) -> None:
+    def check(key: RedisKey, seed: int, size: int) -> None:
+        data = connector.get(key)
+        assert data is not None, "an acknowledged object is missing"
+        assert (seed_of(data), len(data)) == (seed, size)
+
+    def work(worker: int) -> None:
+        nonlocal gets
         rng = random.Random(worker)
         seed = worker * 1_000_000
         while not stop.is_set():
@@ -62,36 +72,42 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed() -> None:
                 else:
                     key = connector.reserve()
                     assert connector.put_at(key, pattern(seed, size)) is True
+                with lock:
+                    acknowledged[key] = seed, size
+                    wanted = rng.choice(list(acknowledged.items()))
+                check(wanted[0], *wanted[1])
             except BrokenError:
                 time.sleep(0.01)
-                continue
-            with lock:
-                acknowledged[key] = seed, size
+            except BaseException as error:
+                torn.append(error)
+                raise
+            else:
+                with lock:
+                    gets += 1
 
     with (
         RedisServer("appendonly yes", "appendfsync always") as server,
         RedisConnector("127.0.0.1", server.port, chunk_bytes=20_000) as connector,
     ):
-        threads = [threading.Thread(target=work, args=(n, connector)) for n in range(4)]
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
         for thread in threads:
             thread.start()
         try:
-            for _ in range(3):
+            for _ in range(5):
                 before = len(acknowledged)
-                eventually(lambda: len(acknowledged) > before + 30)  # noqa: B023
+                eventually(lambda: len(acknowledged) >= before + 200 or bool(torn))  # noqa: B023
                 server.kill()
                 server.start()
+            eventually(lambda: min(gets, len(acknowledged)) >= 1_000 or bool(torn))
         finally:
             stop.set()
             for thread in threads:
                 thread.join()
+        assert not torn
         server.kill()
         server.start()
-        assert len(acknowledged) > 90
         for key, (seed, size) in acknowledged.items():
-            data = connector.get(key)
-            assert data is not None, "an acknowledged object is missing"
-            assert (seed_of(data), len(data)) == (seed, size)
+            check(key, seed, size)
         for info in connector.list():  # those whose acknowledgement was lost, too
             data = connector.get(info.key)  # type: ignore[arg-type]
             assert data is not None
