@@ -76,6 +76,11 @@ def get_store(which: str | Any) -> Store | None:
         return found
 
 
+def registered(name: str) -> Store | None:
+    """Return the store that has a name of its own in this process, not one that is merely open."""
+    return _registered.get(name)
+
+
 def opening() -> AbstractContextManager[object]:
     """Return what keeps every other thread from opening or registering a store."""
     return _lock

@@ -69,7 +69,7 @@ ALIAS = Alias(
             "TimeStats": f"{_HERE}.metrics:TimeStats",
         },
         "store.utils": {
-            "get_key": f"{_HERE}.registry:get_key",
+            "get_key": "isthmus.store:get_key",
             "resolve_async": "isthmus.proxy:resolve_async",
         },
         "connectors": {},

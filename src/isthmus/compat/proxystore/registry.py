@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus import store
 from isthmus.compat.proxystore.store import Store
-from isthmus.connectors import connectors
-from isthmus.proxy import get_factory
+from isthmus.proxy import is_proxy
+from isthmus.store import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from isthmus.compat.proxystore.config import StoreConfig
 
 __all__ = [
-    "get_key",
     "get_or_create_store",
     "get_store",
     "register_store",
@@ -26,8 +25,8 @@ __all__ = [
 
 
 def get_store(val: str | Any) -> Store[Any] | None:
-    """Return a store by its name, or the one that made a proxy; None if there is none of the name."""
-    found = store.get_store(val)
+    """Return the store registered by a name, or the one that made a proxy; None if there is none."""
+    found = store.get_store(val) if is_proxy(val) else names.registered(val)
     return None if found is None else Store.over(found)
 
 
@@ -48,12 +47,17 @@ def register_store(store_: Store[Any], exist_ok: bool = False) -> None:
         StoreExistsError: another store has the name, and `exist_ok` is false. (Ours is ``NameTakenError``.)
     """
     store.register_store(_own(store_), exist_ok)
+    if isinstance(store_, Store):
+        store_.keep(True)
 
 
 def unregister_store(name_or_store: str | Store[Any]) -> None:
     """Take a store's name away; closes nothing."""
-    given = name_or_store
-    store.unregister_store(given if isinstance(given, str) else _own(given))
+    given = get_store(name_or_store) if isinstance(name_or_store, str) else name_or_store
+    if given is not None:
+        store.unregister_store(_own(given))
+        if isinstance(given, Store):
+            given.keep(False)
 
 
 @contextlib.contextmanager
@@ -64,16 +68,6 @@ def store_registration(*stores: Store[Any], exist_ok: bool = False) -> Iterator[
             register_store(one, exist_ok)
             stack.callback(unregister_store, one)
         yield
-
-
-def get_key(proxy: Any) -> tuple[Any, ...]:
-    """Return the key of a store's proxy, of its connector's type of key; does no I/O."""
-    key = store.get_key(proxy)
-    if type(key) is tuple:  # off the wire: nobody has opened the store yet
-        factory: Any = get_factory(proxy)
-        key_type: Any = connectors.get(factory.config.kind).key_type
-        key = key_type(*key)
-    return key
 
 
 def _own(given: Any) -> store.Store:

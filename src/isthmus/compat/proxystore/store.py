@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from isthmus import codec, store
@@ -14,7 +16,7 @@ from isthmus.errors import NotProxiableError
 from isthmus.proxy import Proxy, TargetClass, get_factory, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Self
 
     from isthmus.codec import Deserializer, Serializer
@@ -28,6 +30,7 @@ C = TypeVar("C")
 Key = tuple[Any, ...]
 
 _VIEW = "_proxystore_view"
+_finding = threading.Lock()
 
 
 class Store(Generic[C]):
@@ -78,18 +81,26 @@ class Store(Generic[C]):
         """The store of isthmus below."""
         self.populate_target = populate_target
         self._auto_register = register
-        # On the store below, so that whoever finds that one finds this one, and they go together.
-        vars(own).setdefault(_VIEW, self)
+        # On the store below, so that whoever finds that one finds this one. Weakly, or the two would
+        # wait for the garbage collector; but who has a name may be forgotten by all but the registry.
+        vars(own)[_VIEW] = weakref.ref(self)
+        if register:
+            self.keep(True)
+
+    def keep(self, kept: bool) -> None:
+        """Let this adaptor live as long as the store below, or only as long as somebody has it."""
+        vars(self.store)[_VIEW] = (lambda: self) if kept else weakref.ref(self)
 
     @classmethod
     def over(cls, own: store.Store) -> Store[Any]:
         """Return the adaptor of a store of isthmus, always the same."""
-        view: Store[Any] | None = vars(own).get(_VIEW)
-        if view is None:
-            view = cls.__new__(cls)
-            view._stand_over(own, True, False)
-            view = vars(own)[_VIEW]
-        return view
+        with _finding:
+            known: Callable[[], Store[Any] | None] | None = vars(own).get(_VIEW)
+            view = known and known()
+            if view is None:
+                view = Store.__new__(Store)
+                view._stand_over(own, True, False)
+            return view
 
     # -- configuration -------------------------------------------------------------------------
 
@@ -135,7 +146,7 @@ class Store(Generic[C]):
         self = cls.__new__(cls)
         self._stand_over(native, config.populate_target, config.auto_register)
         if config.auto_register:
-            store.register_store(native)
+            store.register_store(native, exist_ok=True)
         return self
 
     # -- objects -------------------------------------------------------------------------------
@@ -280,12 +291,10 @@ class Store(Generic[C]):
         self, made: Proxy[Any], obj: Any, deserializer: Any, populate_target: bool | None
     ) -> Proxy[Any]:
         """Return the proxy of an object as it was asked for."""
-        factory: Any = get_factory(made)
-        if deserializer is not None:
-            # What comes out may be of another class than what went in (Colmena puts in a text).
-            return Proxy(factory)
-        if not (self.populate_target if populate_target is None else populate_target):
+        wanted = self.populate_target if populate_target is None else populate_target
+        if not wanted or deserializer is not None:  # what that makes may be something else
             return made
+        factory: Any = get_factory(made)
         populated = Proxy(_Populated(factory, obj), TargetClass.of(obj))
         resolve(populated)
         return populated
