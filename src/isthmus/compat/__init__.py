@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from _thread import allocate_lock  # threading itself costs more than the rest of this package
 
 from isthmus.compat.alias import ALIASES
 from isthmus.compat.finder import AliasFinder, is_ours
@@ -25,7 +25,7 @@ VARIABLE = "ISTHMUS_COMPAT"
 """Environment variable with the packages, separated by commas, that every new interpreter aliases."""
 
 _finder = AliasFinder()
-_lock = threading.Lock()
+_lock = allocate_lock()
 
 
 def install(*packages: str, children: bool = False) -> None:
