@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument("--executor", default="htex", choices=["htex", "threads"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--tasks", type=int, default=5, help="of each size")
-    parser.add_argument("--threshold", type=int, default=5_000, help="bytes, from where on by proxy")
+    parser.add_argument(
+        "--threshold", type=int, default=5_000, help="bytes, from where on by proxy"
+    )
     options = parser.parse_args()
     host, _, port = options.redis.partition(":")
 

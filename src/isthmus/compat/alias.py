@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = False  # read whenever an interpreter starts with ISTHMUS_COMPAT: typing is not cheap
+TYPE_CHECKING = (
+    False  # read whenever an interpreter starts with ISTHMUS_COMPAT: typing is not cheap
+)
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -59,7 +59,7 @@ class AliasFinder:
             return None
         return ModuleSpec(
             fullname,
-            AliasLoader(alias),
+            AliasLoader(alias),  # type: ignore[arg-type] # a Loader in all but its costly base class
             origin=ORIGIN,
             is_package=alias.is_package(fullname),
         )
@@ -86,7 +86,7 @@ class AliasLoader:
         alias, fullname = self.alias, module.__name__
         names = alias.names(fullname) or {}
 
-        def __getattr__(name: str) -> Any:
+        def get(name: str) -> Any:
             target = names.get(name)
             if target is None:
                 if alias.submodule(fullname, name):
@@ -104,7 +104,7 @@ class AliasLoader:
         vars(module).update(
             __doc__=f"isthmus, standing in for {fullname}.",
             __all__=list(names),
-            __getattr__=__getattr__,
+            __getattr__=get,
             __dir__=lambda: [*names, *(n for n in vars(module) if n.startswith("__"))],
         )
         if fullname == alias.name:

@@ -57,7 +57,8 @@ class Policy(Spec):
     """Patterns of class names, one of which the object's class or one that it inherits from has to match:
     ``ndarray``, ``numpy.ndarray``, ``torch.*``. Nothing is imported for it."""
     hosts: tuple[str, ...] = ()
-    """Patterns (``gpu-*``) of the hosts that may put; one that begins with ``^`` is a regular expression."""
+    """Patterns (``gpu-*``) of the hosts that may put. One that begins with ``^`` is a regular expression,
+    as in every field of patterns."""
     consumers: tuple[str, ...] = ()
     """Patterns of the hosts that can read. Every consumer that a `put` names has to match one; a `put`
     that names none is refused, because its consumer may be anywhere."""

@@ -75,5 +75,6 @@ def get_key(proxy: Any) -> tuple[Any, ...]:
         return key
     from isthmus.connectors import connectors  # off the wire, and nobody has opened the store yet
 
-    typed: tuple[Any, ...] = connectors.get(factory.config.kind).key_type(*key)
+    key_type: Any = connectors.get(factory.config.kind).key_type
+    typed: tuple[Any, ...] = key_type(*key)
     return typed

@@ -66,9 +66,7 @@ def get_store(which: str | Any) -> Store | None:
         store: Store | None = getattr(get_factory(which), "store", None)
         return store
     if not isinstance(which, str):
-        raise TypeError(
-            f"get_store takes a store's name or a proxy, not a {type(which).__name__}"
-        )
+        raise TypeError(f"get_store takes a store's name or a proxy, not a {type(which).__name__}")
     with _lock:
         found = _registered.get(which)
         if found is None:

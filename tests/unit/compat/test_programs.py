@@ -64,7 +64,9 @@ def test_a_script_is_main_and_has_its_arguments(tmp_path: Path) -> None:
 
 def test_a_module_is_run_as_main(tmp_path: Path) -> None:
     script(tmp_path, "import sys, proxystore; print(sys.argv[1:], __name__)", "program.py")
-    done = run("-m", "isthmus.compat", "--alias=proxystore,taps", "-m", "program", "a", cwd=tmp_path)
+    done = run(
+        "-m", "isthmus.compat", "--alias=proxystore,taps", "-m", "program", "a", cwd=tmp_path
+    )
     assert done.stdout == "['a'] __main__\n"
 
 

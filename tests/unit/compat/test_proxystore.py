@@ -17,6 +17,10 @@ pytest.importorskip("pydantic")
 pytestmark = pytest.mark.usefixtures("alias")
 
 
+def _load(data: Any) -> Any:
+    return pickle.loads(bytes.fromhex(bytes(data).decode()))
+
+
 def open_store(**options: Any) -> Any:
     from proxystore.connectors.local import LocalConnector
     from proxystore.store import Store
@@ -71,12 +75,9 @@ def test_a_proxy_has_its_target_where_it_was_made() -> None:
 def test_a_deserializer_may_make_something_else_than_was_put_in() -> None:
     """Colmena puts in the text of a pickle and has the object made of it."""
 
-    def load(data: Any) -> Any:
-        return pickle.loads(bytes.fromhex(bytes(data).decode()))
-
-    with open_store() as store, pytest.warns(UserWarning, match="by value"):
+    with open_store() as store:
         text = pickle.dumps({"a": 1}).hex()
-        proxy = store.proxy(text, serializer=str.encode, deserializer=load)
+        proxy = store.proxy(text, serializer=str.encode, deserializer=_load)
         assert isinstance(proxy, dict)
         proxy["b"] = 2
         assert proxy == {"a": 1, "b": 2}
@@ -190,11 +191,12 @@ def test_stores_by_name_and_by_proxy() -> None:
         with store_registration(store):
             assert get_store(store.name) is store
         assert get_store(store.name) is None
-    with pytest.raises(NameTakenError), open_store() as first, open_store() as second:
+    with open_store() as first, open_store() as second:
         second.store.name = first.name
-        with store_registration(first, second):
-            pass
-    assert get_store(first.name) is None
+        together = store_registration(first, second)
+        with pytest.raises(NameTakenError):
+            together.__enter__()
+        assert get_store(first.name) is None, "none of them, if not all"
 
 
 def test_a_registered_store_is_kept_by_the_registry_alone() -> None:
@@ -351,7 +353,11 @@ def test_sizes_and_priorities_choose() -> None:
         large={"min_size_bytes": 1001, "priority": 1},
         best={"priority": 2, "max_size_bytes": 100},
     ) as store:
-        assert [store.put(b"x" * n).connector for n in (10, 500, 5000)] == ["best", "small", "large"]
+        assert [store.put(b"x" * n).connector for n in (10, 500, 5000)] == [
+            "best",
+            "small",
+            "large",
+        ]
 
 
 def test_tags_choose_in_both_ways() -> None:
@@ -384,7 +390,9 @@ def test_hosts_are_regular_expressions() -> None:
     import socket
 
     here = re.escape(socket.gethostname())
-    with routed(other={"host_pattern": r"node\d+-nowhere", "priority": 1}, here={"host_pattern": here}) as s:
+    with routed(
+        other={"host_pattern": r"node\d+-nowhere", "priority": 1}, here={"host_pattern": here}
+    ) as s:
         assert s.put(b"x").connector == "here"
     with routed(either={"host_pattern": [r"\d+-nowhere", here]}, mine=native_policy()) as s:
         assert s.put(b"x").connector == "either"

@@ -86,7 +86,7 @@ class LocalConnector(Clearing[memory.MemoryKey], memory.MemoryConnector):
 
     def __init__(
         self,
-        store_dict: None = None,
+        store_dict: dict[Any, bytes] | None = None,
         include_data_in_config: bool = False,
         name: str | None = None,
     ) -> None:

@@ -55,7 +55,9 @@ class Policy:
         return multi.Policy(
             min_bytes=self.min_size_bytes,
             max_bytes=None if self.max_size_bytes == sys.maxsize else self.max_size_bytes,
-            hosts=tuple(f"^(?:{p})$" for p in ([patterns] if isinstance(patterns, str) else patterns)),
+            hosts=tuple(
+                f"^(?:{p})$" for p in ([patterns] if isinstance(patterns, str) else patterns)
+            ),
             tags=(*self.subset_tags, *(_SUPERSET + tag for tag in sorted(known))),
             requires=tuple(_SUPERSET + tag for tag in self.superset_tags),
             priority=self.priority,

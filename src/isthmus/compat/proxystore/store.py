@@ -137,8 +137,8 @@ class Store(Generic[C]):
         native = store.Store(
             own.name,
             config.connector.get_connector(),
-            serializer=own.serializer and codec.load_callable(own.serializer),
-            deserializer=own.deserializer and codec.load_callable(own.deserializer),
+            serializer=_loaded(own.serializer),
+            deserializer=_loaded(own.deserializer),
             cache_size=own.cache_size,
             cache_bytes=own.cache_bytes,
             metrics=own.metrics,
@@ -346,12 +346,20 @@ class _Populated(store.StoreFactory[T]):
 
     def __init__(self, factory: store.StoreFactory[T], target: T) -> None:
         super().__init__(
-            factory.identity, factory.key, evict=factory.evict, made=factory.made, store=factory.store
+            factory.identity,
+            factory.key,
+            evict=factory.evict,
+            made=factory.made,
+            store=factory.store,
         )
         self._target = target
 
     def __call__(self) -> T:
         return self._target
+
+
+def _loaded(packed: str | None) -> Any:
+    return None if packed is None else codec.load_callable(packed)
 
 
 def _over(own: store.Store) -> Store[Any]:
