@@ -89,9 +89,6 @@ def _run_script(path: str) -> None:
     """Run a file as Python itself does: as the module ``__main__``, its folder first on the path.
 
     The module stays in its place: exit handlers, threads and pickles look it up after the script ended.
-
-    Raises:
-        SpecError: there is no such file.
     """
     try:
         with open(path, "rb") as file:
@@ -102,7 +99,8 @@ def _run_script(path: str) -> None:
     module = ModuleType("__main__")
     vars(module).update(__file__=path, __spec__=None, __builtins__=__builtins__)
     sys.modules["__main__"] = module
-    sys.path[0] = os.path.dirname(os.path.abspath(path))
+    if not sys.flags.safe_path:  # python -P
+        sys.path[0] = os.path.dirname(os.path.abspath(path))
     exec(code, vars(module))
 
 

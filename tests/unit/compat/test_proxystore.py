@@ -300,6 +300,22 @@ def test_closing_deletes_only_when_told_to(tmp_path: Path) -> None:
     assert not left(True)
 
 
+def test_a_store_is_closed_even_if_it_cannot_be_cleared(tmp_path: Path) -> None:
+    from proxystore.connectors.file import FileConnector
+    from proxystore.store import Store
+
+    class Broken(FileConnector):
+        def clear(self) -> int:
+            raise OSError("gone")
+
+    store = Store("broken", Broken(tmp_path, clear=True))
+    with pytest.raises(OSError, match="gone"):
+        store.close()
+    assert store.closed
+    assert store.connector._closed
+    store.close()
+
+
 def test_a_local_connector_has_objects_of_its_own() -> None:
     from proxystore.connectors.local import LocalConnector
 

@@ -37,9 +37,11 @@ class Clearing(ConnectorHandle[K]):
         if clear is None:
             # A forked child, or a worker that opened the same channel, is not who was told.
             clear = self._clear == (True, os.getpid())
-        if clear and not self._closed and isinstance(self, ListableConnector):
-            self.clear()
-        super().close()
+        try:
+            if clear and not self._closed and isinstance(self, ListableConnector):
+                self.clear()
+        finally:
+            super().close()
 
 
 class FileConnector(Clearing[file.FileKey], file.FileConnector):

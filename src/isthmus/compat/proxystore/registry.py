@@ -32,12 +32,13 @@ def get_store(val: str | Any) -> Store[Any] | None:
 
 def get_or_create_store(store_config: StoreConfig, *, register: bool = True) -> Store[Any]:
     """Return this process's store of that name, or open one."""
-    found = get_store(store_config.name)
-    if found is None:
-        found = Store.from_config(store_config)
-        if register:
-            register_store(found, exist_ok=True)
-    return found
+    with names.opening():  # threads that ask together get one store
+        found = get_store(store_config.name)
+        if found is None:
+            found = Store.from_config(store_config)
+            if register:
+                register_store(found, exist_ok=True)
+        return found
 
 
 def register_store(store_: Store[Any], exist_ok: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -10,10 +9,11 @@ from isthmus import codec, store
 from isthmus.compat.proxystore.connectors import Clearing
 from isthmus.compat.proxystore.locker import ProxyLocker
 from isthmus.compat.proxystore.metrics import StoreMetrics
+from isthmus.compat.proxystore.populated import populated
 from isthmus.compat.proxystore.routing import native_tags
 from isthmus.connectors import ListableConnector
 from isthmus.errors import NotProxiableError
-from isthmus.proxy import Proxy, TargetClass, get_factory, resolve
+from isthmus.store import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from isthmus.codec import Deserializer, Serializer
     from isthmus.compat.proxystore.config import StoreConfig
     from isthmus.connectors import Connector
+    from isthmus.proxy import Proxy
 
 __all__ = ["Store"]
 
@@ -30,7 +31,6 @@ C = TypeVar("C")
 Key = tuple[Any, ...]
 
 _VIEW = "_proxystore_view"
-_finding = threading.Lock()
 
 
 class Store(Generic[C]):
@@ -94,7 +94,7 @@ class Store(Generic[C]):
     @classmethod
     def over(cls, own: store.Store) -> Store[Any]:
         """Return the adaptor of a store of isthmus, always the same."""
-        with _finding:
+        with names.opening():  # threads that ask together get one
             known: Callable[[], Store[Any] | None] | None = vars(own).get(_VIEW)
             view = known and known()
             if view is None:
@@ -294,10 +294,7 @@ class Store(Generic[C]):
         wanted = self.populate_target if populate_target is None else populate_target
         if not wanted or deserializer is not None:  # what that makes may be something else
             return made
-        factory: Any = get_factory(made)
-        populated = Proxy(_Populated(factory, obj), TargetClass.of(obj))
-        resolve(populated)
-        return populated
+        return populated(made, obj)
 
     # -- closing -------------------------------------------------------------------------------
 
@@ -308,11 +305,13 @@ class Store(Generic[C]):
             clear: delete the channel's objects, or not, in place of what its connector was told.
         """
         connector = self.store.connector
-        if isinstance(connector, Clearing):
-            connector.close(clear)
-        elif clear and not self.store.closed and isinstance(connector, ListableConnector):
-            connector.clear()
-        self.store.close()
+        try:
+            if isinstance(connector, Clearing):
+                connector.close(clear)
+            elif clear and not self.store.closed and isinstance(connector, ListableConnector):
+                connector.clear()
+        finally:
+            self.store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -337,25 +336,6 @@ class Store(Generic[C]):
     def _attach(self, lifetime: Any, keys: Sequence[Key]) -> None:
         if lifetime is not None:
             lifetime.add_key(*keys, store=self)
-
-
-class _Populated(store.StoreFactory[T]):
-    """The factory of a proxy that has its target already; it travels as the factory that it was made of."""
-
-    __slots__ = ("_target",)
-
-    def __init__(self, factory: store.StoreFactory[T], target: T) -> None:
-        super().__init__(
-            factory.identity,
-            factory.key,
-            evict=factory.evict,
-            made=factory.made,
-            store=factory.store,
-        )
-        self._target = target
-
-    def __call__(self) -> T:
-        return self._target
 
 
 def _loaded(packed: str | None) -> Any:
