@@ -52,6 +52,8 @@ class AliasFinder:
         if package != fullname and not is_ours(sys.modules.get(package)):
             _refuse_a_folder(package, fullname)
             return None  # a part that the installed package lacks: mixing ours in would help nobody
+        if package == fullname and self._found_by_others_behind(fullname, path, target):
+            return None
         alias = load_alias(package)
         names = alias.names(fullname)
         if names is None:
@@ -63,6 +65,13 @@ class AliasFinder:
             origin=ORIGIN,
             is_package=alias.is_package(fullname),
         )
+
+    def _found_by_others_behind(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> bool:
+        """Return whether a finder that was appended after this one, an editable install's, say, has it."""
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :] if self in sys.meta_path else []
+        return any(finder.find_spec(fullname, path, target) is not None for finder in behind)
 
 
 class AliasLoader:

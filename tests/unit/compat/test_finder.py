@@ -120,6 +120,25 @@ def test_an_installed_package_wins(folder: Path) -> None:
     assert import_("taps.logging").init_logging
 
 
+def test_an_installed_package_wins_whose_finder_came_later(folder: Path) -> None:
+    installed(folder, "taps", "mine = True")
+    sys.path.remove(str(folder))
+
+    class Editable:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> object:
+            place = folder / name / "__init__.py"
+            return importlib.util.spec_from_file_location(name, place) if place.exists() else None
+
+    compat.install("taps", "proxystore")
+    sys.meta_path.append(Editable)  # type: ignore[arg-type]
+    try:
+        assert import_("taps").mine
+        assert compat.standing("proxystore") == "isthmus"
+    finally:
+        sys.meta_path.remove(Editable)  # type: ignore[arg-type]
+
+
 def test_a_package_that_was_imported_before_wins(folder: Path) -> None:
     installed(folder, "taps")
     mine = import_("taps")
