@@ -401,6 +401,11 @@ def test_tags_choose_in_both_ways() -> None:
             assert view.put(b"x", superset_tags=["gpu", "big"]).connector == "big"
 
 
+def test_tags_are_nothing_to_a_single_connector() -> None:
+    with open_store() as store, pytest.raises(TypeError, match="subset_tags"):
+        store.put(b"x", subset_tags=["a"])
+
+
 def test_hosts_are_regular_expressions() -> None:
     import re
     import socket

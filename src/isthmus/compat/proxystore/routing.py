@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.compat.proxystore.connectors import Clearing
 from isthmus.connectors import multi
+from isthmus.connectors.policy import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiConnector", "Policy", "native_tags"]
 
 _SUPERSET = "superset:"
+_TAGS = {"subset_tags", "superset_tags"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,10 +109,11 @@ class MultiConnector(Clearing[multi.MultiKey], multi.MultiConnector):
 
 def native_tags(connector: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return options of a `put` with `subset_tags` and `superset_tags` said as `tags`."""
-    if "subset_tags" not in options and "superset_tags" not in options:
+    if not isinstance(connector, multi.MultiConnector) or not options.keys() & _TAGS:
         return options
     options = dict(options)
     subset, superset = options.pop("subset_tags", ()), options.pop("superset_tags", ())
-    known = {tag for m in connector.spec.connectors.values() for tag in m.policy.requires}
-    asked = {_SUPERSET + tag for tag in superset} & known
-    return {**options, "tags": (*options.get("tags", ()), *subset, *sorted(asked))}
+    spec: Any = connector.spec
+    known = {tag for m in spec.connectors.values() for tag in m.policy.requires}
+    asked = {_SUPERSET + tag for tag in names(superset)} & known
+    return {**options, "tags": (*names(options.get("tags", ())), *names(subset), *sorted(asked))}
