@@ -109,6 +109,8 @@ SAMPLES = [
     errors.UnknownKindError("pump", "x", ["y"]),
     errors.NameTakenError("store", "a"),
     errors.MissingExtraError("x", "torch", "torch"),
+    errors.AliasError("proxystore.store.future", "there are none yet"),
+    errors.NotProxiableError(None),
     errors.DependencyError("task a-1", "ValueError: no"),
     errors.RemoteError("SystemExit", "3"),
     errors.VerificationError("cholesky", "0.1", "at most 1e-12"),

@@ -15,6 +15,8 @@ from isthmus.cli.packages import Package, packages
 from isthmus.cli.quantities import bytes_text
 from isthmus.cli.servers import ask_all
 from isthmus.cli.tables import paint
+from isthmus.compat import ALIASES, VARIABLE, named, standing
+from isthmus.errors import AliasError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,6 +59,7 @@ def examine() -> Iterator[Finding]:
     machine = Machine.here()
     yield from _python(machine)
     yield _proxy()
+    yield from _aliases()
     yield from _dependencies()
     yield from _machine(machine)
     yield _shared_memory(machine)
@@ -93,6 +96,29 @@ def _proxy() -> Finding:
 _REBUILD = (
     "apt-get install -y --no-install-recommends gcc libc6-dev python3-dev, then reinstall isthmus"
 )
+
+
+def _aliases() -> Iterator[Finding]:
+    """Say what the packages that ISTHMUS_COMPAT names are here."""
+    asked = named(os.environ.get(VARIABLE, ""))
+    if not asked:
+        yield Finding("core", "aliases", "ok", f"none asked for ({VARIABLE} is not set)")
+    for package in asked:
+        try:
+            stands = standing(package)
+        except AliasError as error:
+            yield Finding("core", package, "warn", str(error), "take it out of the variable")
+            continue
+        if stands == "isthmus":
+            yield Finding("core", package, "ok", "isthmus stands in for it")
+        elif stands:
+            yield Finding("core", package, "ok", f"{stands}, which comes before isthmus")
+        elif package in ALIASES:
+            found = f"asked for in {VARIABLE}, and isthmus-compat.pth is not in effect"
+            yield Finding("core", package, "warn", found, "pip install --force-reinstall isthmus")
+        else:
+            found = f"asked for in {VARIABLE}; isthmus stands in for {', '.join(ALIASES)} only"
+            yield Finding("core", package, "warn", found, "correct the variable")
 
 
 def _dependencies() -> Iterator[Finding]:

@@ -60,7 +60,7 @@ def get_or_create_store(config: StoreConfig | dict[str, Any], *, register: bool 
 
 
 def get_key(proxy: Any) -> tuple[Any, ...]:
-    """Return the key of a store's proxy; does no I/O.
+    """Return the key of a store's proxy, as its connector's type of key; does no I/O.
 
     Raises:
         TypeError: it is no proxy, or one that no store made.
@@ -70,4 +70,11 @@ def get_key(proxy: Any) -> tuple[Any, ...]:
     factory = get_factory(proxy) if is_proxy(proxy) else None
     if not isinstance(factory, StoreFactory):
         raise TypeError(f"get_key takes a proxy made by a store, not {type(proxy).__name__}")
-    return factory.key
+    key = factory.key
+    if type(key) is not tuple:
+        return key
+    from isthmus.connectors import connectors  # off the wire, and nobody has opened the store yet
+
+    key_type: Any = connectors.get(factory.config.kind).key_type
+    typed: tuple[Any, ...] = key_type(*key)
+    return typed

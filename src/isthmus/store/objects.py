@@ -193,6 +193,11 @@ class Objects:
         watch.stop(key)
         return found
 
+    def is_cached(self, key: Key) -> bool:
+        """Return whether this process has the object in its cache."""
+        self._check_open()
+        return self._own(key) in self._fetcher.cache
+
     def evict(self, key: Key, **options: Any) -> None:
         """Delete an object from the channel and from this process's cache; no error if it is gone.
 

@@ -155,7 +155,8 @@ class Store(Objects):
             obj: any object that the serializer takes.
             evict: delete the stored object when a proxy of it is first resolved.
             serializer: used for this object alone.
-            deserializer: travels with the proxy and is used wherever it is resolved.
+            deserializer: travels with the proxy and is used wherever it is resolved. What it makes may be
+                of another class than `obj`, so a question about the class resolves the proxy.
             lease: seconds that the object is kept unless its lease is renewed, see :meth:`put`.
             **options: handed to the connector's ``put``.
 
@@ -212,7 +213,7 @@ class Store(Objects):
         factory = StoreFactory[Any](
             self._identity, key, evict=evict, deserializer=deserializer, made=made, store=self
         )
-        return Proxy(factory, about)
+        return Proxy(factory, about if deserializer is None else None)
 
     def _resolve(self, key: Key, deserializer: codec.Deserializer | None, evict: bool) -> Any:
         """Return a proxy's target, ``MISSING`` if there is none; evict it if asked to."""
