@@ -28,6 +28,7 @@ ENGINES = frozenset(
         "globus_compute_endpoint",
         "globus_compute_sdk",
         "ipyparallel",
+        "isthmus",
         "joblib",
         "loky",
         "mpi4py",

@@ -118,7 +118,7 @@ class Waiter:
         Raises:
             ClosedError: the store was closed meanwhile.
         """
-        pause, due = _FIRST, 0.0
+        pause, due, soonest = _FIRST, 0.0, 0.0
         while True:
             with self._lock:
                 self._check_open()
@@ -132,12 +132,15 @@ class Waiter:
             if fresh:
                 self._look(awaited, dict.fromkeys(key for key, _ in fresh))
                 pause = _FIRST
+                soonest = min(soonest, *(expected.deadline for _, expected in fresh))
             elif began >= due:
                 found = self._look(awaited, list(awaited))
                 pause = _FIRST if found else min(pause * _GROWTH, _LONGEST)
                 took = time.monotonic() - began
                 due = began + max(pause, seldom, took / _LOOKING)
-            _expire(awaited)
+                soonest = 0.0  # who was cancelled goes too
+            if began >= soonest:
+                soonest = _expire(awaited)
             if awaited:
                 for key in listen(max(0.0, min(due - time.monotonic(), _LONGEST))):
                     _tell(awaited.pop(key, ()))
@@ -166,8 +169,8 @@ def _add(awaited: dict[Key, list[_Expected]], new: Iterable[tuple[Key, _Expected
         awaited.setdefault(key, []).append(expected)
 
 
-def _expire(awaited: dict[Key, list[_Expected]]) -> None:
-    """Let go of those whose time is over, or who wait no more."""
+def _expire(awaited: dict[Key, list[_Expected]]) -> float:
+    """Let go of those whose time is over, or who wait no more; return when the next one's is over."""
     now = time.monotonic()
     for key, waiting in list(awaited.items()):
         over = [one for one in waiting if one.deadline <= now or one.there.cancelled()]
@@ -180,6 +183,8 @@ def _expire(awaited: dict[Key, list[_Expected]]) -> None:
             for one in over:
                 if one.there.set_running_or_notify_cancel():
                     one.there.set_result(False)
+    deadlines = (one.deadline for waiting in awaited.values() for one in waiting)
+    return min(deadlines, default=float("inf"))
 
 
 def _tell(waiting: Iterable[_Expected], error: Exception | None = None) -> None:
