@@ -19,11 +19,8 @@ __all__ = ["Waiter"]
 
 Key = tuple[Any, ...]
 
-_FIRST, _LONGEST, _GROWTH = (
-    0.0005,
-    0.005,
-    1.5,
-)  # seconds between looks, as one who waits alone looks
+# Seconds between looks, as one who waits alone looks (isthmus.connectors.polling).
+_FIRST, _LONGEST, _GROWTH = 0.0005, 0.005, 1.5
 _LOOKING = 0.2  # of a core at most, however many objects are waited for
 _RECHECK_SECONDS = 1.0  # where a bell rings: it is not heard while a server fails over
 
@@ -67,11 +64,12 @@ class Waiter:
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._check_open()
-            self._new.append((key, _Expected(there, deadline)))
             if self._thread is None:
                 name = f"isthmus-wait-{self._name}"
-                self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                thread.start()
+                self._thread = thread
+            self._new.append((key, _Expected(there, deadline)))
         self._stir.set()
         return there
 
