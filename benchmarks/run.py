@@ -19,6 +19,7 @@ SECTIONS = [
     "connectors",
     "store",
     "redis",
+    "patterns",
     "wire",
     "net",
     "broker",

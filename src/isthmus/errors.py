@@ -13,6 +13,7 @@ import errno
 __all__ = [
     "AddressError",
     "AliasError",
+    "AlreadySetError",
     "AuthenticationError",
     "BrokenError",
     "CapabilityError",
@@ -223,6 +224,17 @@ class WaitTimeoutError(IsthmusError, TimeoutError):
     def __str__(self) -> str:
         what, seconds = self.args
         return f"{what} did not come within {seconds:g} s"
+
+
+class AlreadySetError(IsthmusError, RuntimeError):
+    """A future was set a second time. ``args``: which future, what stands there."""
+
+    def __str__(self) -> str:
+        which, stands = self.args
+        return (
+            f"{which} is set already, to {stands}, which stays; a future is set once: make one for each "
+            "value, and let a task that may be run again catch this error"
+        )
 
 
 class SpecError(IsthmusError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.connectors.protocol import (
+    BellConnector,
     Buffer,
     Connector,
     HoldingConnector,
@@ -20,6 +21,7 @@ from isthmus.connectors.protocol import (
 from isthmus.spec import Registry
 
 __all__ = [
+    "BellConnector",
     "Buffer",
     "Connector",
     "HoldingConnector",

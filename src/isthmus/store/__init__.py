@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.store import names
 from isthmus.store.config import StoreConfig
@@ -18,7 +18,11 @@ from isthmus.store.metrics import Metrics, Operation, StoreMetrics
 from isthmus.store.names import get_store, register_store, unregister_store
 from isthmus.store.store import Store
 
+if TYPE_CHECKING:
+    from isthmus.store.future import Future, future_from_wire
+
 __all__ = [
+    "Future",
     "Metrics",
     "Operation",
     "Store",
@@ -26,6 +30,7 @@ __all__ = [
     "StoreFactory",
     "StoreMetrics",
     "factory_from_wire",
+    "future_from_wire",
     "get_key",
     "get_or_create_store",
     "get_store",
@@ -78,3 +83,11 @@ def get_key(proxy: Any) -> tuple[Any, ...]:
     key_type: Any = connectors.get(factory.config.kind).key_type
     typed: tuple[Any, ...] = key_type(*key)
     return typed
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Future", "future_from_wire"):
+        from isthmus.store import future  # it needs concurrent.futures, most users do not
+
+        return getattr(future, name)
+    raise AttributeError(f"module 'isthmus.store' has no attribute {name!r}")

@@ -116,6 +116,28 @@ class Channel:
             yield lambda seconds: bell.get_message(timeout=seconds)
 
     @contextlib.contextmanager
+    def doorbells(self, pattern: bytes) -> Iterator[Callable[[float], list[bytes]]]:
+        """Subscribe to all channels that match; what comes back returns those that rang.
+
+        It waits at most so many seconds for the first.
+        """
+        with self.ours(), contextlib.closing(self._open().redis.pubsub()) as bells:
+            bells.psubscribe(pattern)
+            while bells.get_message(timeout=1.0) is None:
+                pass  # until the subscription stands
+
+            def listen(seconds: float) -> list[bytes]:
+                rang = []
+                message = bells.get_message(timeout=seconds)
+                while message is not None:
+                    if message["type"] == "pmessage":
+                        rang.append(message["channel"])
+                    message = bells.get_message(timeout=0)
+                return rang
+
+            yield listen
+
+    @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
         """Turn the client library's errors, and the system's, into ours."""
         try:
