@@ -60,8 +60,9 @@ class Bridge:
                 "cannot wait for the bridge on its own thread",
                 "the loop that would do the work is the one that waits; await the coroutine instead",
             )
-        future = self.start(work)
-        try:
+        future: Future[T] = Future()
+        try:  # from here on, for an interrupt may come before the work is even begun
+            self._begin(work, future, daemon=False)
             return future.result(timeout)
         except TimeoutError:
             if not future.cancel():
@@ -79,8 +80,7 @@ class Bridge:
             daemon: it serves others and has no end of its own: at exit it is cancelled without a word.
         """
         future: Future[T] = Future()
-        with self._lock:  # so that `stop` finds it
-            self._running().call_soon_threadsafe(self._launch, work, future, daemon)
+        self._begin(work, future, daemon)
         return future
 
     def iterate(self, items: AsyncIterable[T], prefetch: int = 16) -> Iterator[T]:
@@ -177,6 +177,10 @@ class Bridge:
             return
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+    def _begin(self, work: Coroutine[Any, Any, T], future: Future[T], daemon: bool) -> None:
+        with self._lock:  # so that `stop` finds it
+            self._running().call_soon_threadsafe(self._launch, work, future, daemon)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
