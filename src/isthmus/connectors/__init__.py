@@ -42,6 +42,7 @@ connectors: Registry[type[Connector[Any]]] = Registry(
         "shm": "isthmus.connectors.shm:SharedMemoryConnector",
         "file": "isthmus.connectors.file:FileConnector",
         "redis": "isthmus.connectors.redis:RedisConnector",
+        "zmq": "isthmus.connectors.zmq:ZmqConnector",
         "multi": "isthmus.connectors.multi:MultiConnector",
         "encrypted": "isthmus.connectors.encrypted:EncryptedConnector",
     },
