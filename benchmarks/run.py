@@ -13,7 +13,7 @@ from benchmarks.harness import Result, measure
 from benchmarks.machine import facts
 from benchmarks.peers import Workers
 
-SECTIONS = ["proxy", "codec", "connectors", "store", "redis", "imports", "engine"]
+SECTIONS = ["proxy", "codec", "connectors", "store", "redis", "zmq", "imports", "engine"]
 
 
 def run_section(section: str, *, only: str = "", quick: bool = False) -> tuple[str, list[Result]]:

@@ -18,8 +18,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Shared memory of their own: tests neither see nor clean up what the user, or another run, has there.
     os.environ["ISTHMUS_SHM_DIR"] = tempfile.mkdtemp(prefix="isthmus-tests-", dir=root())
 
+    # Likewise for the sockets and the secret key of ZeroMQ servers.
+    os.environ["ISTHMUS_ZMQ_DIR"] = tempfile.mkdtemp(prefix="isthmus-zmq-")
+    os.environ["ISTHMUS_CONFIG_DIR"] = os.environ["ISTHMUS_ZMQ_DIR"]
+
 
 def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ.pop("ISTHMUS_ZMQ_DIR"), ignore_errors=True)
     shutil.rmtree(os.environ.pop("ISTHMUS_SHM_DIR"), ignore_errors=True)
 
 
@@ -30,3 +35,16 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
         allowed.extend(marker.args)
     with no_leaks(ignore=allowed):
         yield
+
+
+@pytest.fixture(scope="session")
+def zmq_collector() -> None:
+    """Have pyzmq start what it keeps for as long as the process lives: a thread, and its sockets."""
+    import zmq
+
+    with zmq.Context() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as two:
+        one.bind("inproc://collector")
+        two.connect("inproc://collector")
+        two.copy_threshold = 0
+        two.send(b"x", copy=False)
+        one.recv()

@@ -69,7 +69,9 @@ def zmq() -> Any:
     """
     module = require("zmq", extra="zmq", what="the zmq connector")
     if not module.has("curve"):
-        raise SpecError("ZmqConnector", "this libzmq was built without CURVE; install pyzmq's wheel")
+        raise SpecError(
+            "ZmqConnector", "this libzmq was built without CURVE; install pyzmq's wheel"
+        )
     return module
 
 

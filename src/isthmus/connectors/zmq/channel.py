@@ -12,7 +12,7 @@ from isthmus.connectors.zmq.access import check, is_loopback, tcp, zmq
 from isthmus.connectors.zmq.credentials import Credentials
 from isthmus.connectors.zmq.link import Link
 from isthmus.connectors.zmq.node import Card, Node, node_id
-from isthmus.errors import BrokenError, ClosedError, ElsewhereError
+from isthmus.errors import BrokenError, ClosedError, ElsewhereError, FullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Place"]
 
+_INHERITED: list[
+    Any
+] = []  # a parent's sockets, never to be touched: closing them could wait for ever
 _MOST_IDLE = 8  # connections to one server that are kept for the next call
 
 
@@ -49,17 +52,18 @@ class Channel:
         self._spec = spec
         self._credentials = Credentials(spec.key)
         self._closed = False
+        self._node = Node(spec, self._credentials)
         self._fresh()
         renew_after_fork(self)
 
     def _fresh(self) -> None:
+        self.node = node_id()
         self._guard = threading.Lock()
         self._starting = threading.Lock()
         self._card: Card | None = None
         self._context: Any = None
         self._idle: dict[str, list[Link]] = {}
         self._open = 0
-        self._node = Node(self._spec, self._credentials)
 
     def home(self, *, start: bool) -> Place | None:
         """Return this node's server; None if there is none and none is to be started."""
@@ -81,6 +85,21 @@ class Channel:
         return card is not None and card.identity == place.server
 
     @contextlib.contextmanager
+    def home_link(self) -> Iterator[tuple[Place, Link]]:
+        """Lend a connection to this node's server, which is started if there is none."""
+        for _ in range(3):
+            place = self.home(start=True)
+            assert place is not None
+            link = self._take(place) or self._connect(place)
+            if link is not None:
+                break
+            self._card = None
+        else:
+            raise BrokenError(place, "it leaves, or dies, whenever it is started")
+        with self._lend(place, link):
+            yield place, link
+
+    @contextlib.contextmanager
     def link(self, place: Place) -> Iterator[Link | None]:
         """Lend a connection to a server; None if it is certain that it is gone, and its objects too.
 
@@ -89,18 +108,22 @@ class Channel:
             ElsewhereError: it cannot be reached from here, or another node is where it was.
             MissingSecretError: its key is not here.
         """
-        link = self._take(place)
-        if link is None:
-            link = self._connect(place)
+        link = self._take(place) or self._connect(place)
         if link is None:
             yield None
             return
-        try:
+        with self._lend(place, link):
             yield link
+
+    @contextlib.contextmanager
+    def _lend(self, place: Place, link: Link) -> Iterator[None]:
+        try:
+            yield
+        except (FullError, GeneratorExit):
+            self._give(place, link)
+            raise
         except BaseException:
-            self._discard(link)
-            if self._card is not None and self._card.identity == place.server:
-                self._card = None  # to be looked at again
+            self._discard(link)  # a reply to it may still come
             raise
         self._give(place, link)
 
@@ -115,15 +138,10 @@ class Channel:
         self._end_if_unused()
         self._node.close()
 
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
     def _known(self, identity: str = "") -> Card | None:
         """Return the running server's card, from memory if it may be."""
         card = self._card
-        if card is None or (identity and card.identity != identity and identity[:8] == node_id()):
+        if card is None or (identity and card.identity != identity and identity[:8] == self.node):
             card = self._card = self._node.card()
         return card
 
@@ -148,11 +166,14 @@ class Channel:
             link = Link(
                 self._context, endpoint, curve, str(place), self._spec.timeout, self._spec.linger
             )
-        except BaseException:
-            self._card = None
+        except BaseException as error:
             with self._guard:
                 self._open -= 1
             self._end_if_unused()
+            if curve is None and isinstance(error, BrokenError):
+                self._card = self._node.card()
+                if self._card != card:
+                    return None
             raise
         if link.identity == place.server:
             return link
@@ -165,7 +186,7 @@ class Channel:
 
     def _reachable(self, place: Place) -> bool:
         """Return whether something listens there; False if the server is certainly gone."""
-        here = place.server[:8] == node_id()
+        here = place.server[:8] == self.node
         if is_loopback(place.address) and not here:
             raise ElsewhereError(
                 "a ZmqConnector",
@@ -226,8 +247,7 @@ class Channel:
 
     def _forked(self) -> None:
         """Start afresh in a child: sockets of ZeroMQ's are of no use there."""
-        # Kept, not closed: pyzmq knows that they are another process's, and lets them be.
-        self._inherited = (self._idle, self._context)
+        _INHERITED.append((self._idle, self._context))
         if not self._closed:
-            self._node.abandon()
-            self._fresh()
+            self._node.forked()
+        self._fresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -25,7 +26,6 @@ from isthmus.connectors.zmq.messages import (
     Sweep,
     Wait,
 )
-from isthmus.connectors.zmq.node import node_id
 from isthmus.connectors.zmq.transfer import (
     SMALL_AHEAD,
     expect,
@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from isthmus.connectors.protocol import Payload
+    from isthmus.connectors.zmq.link import Link
     from isthmus.connectors.zmq.messages import Request
 
 __all__ = ["ZmqConnector", "ZmqKey"]
 
+_SERVER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}")
 _WAIT_SECONDS = 2.0  # after which a waiter asks anew, and sees whether it was closed
 
 
@@ -118,10 +120,12 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
             lease: seconds until it may go, on the server's clock.
             held: of no effect here: the deadline always counts.
         """
+        self._check()
         _positive(lease)
         flat = pieces(obj)
-        key = self.reserve()
-        self._store(key, flat, absent=False, lease=lease)
+        with self._channel.home_link() as (place, link):
+            key = self._fresh(place)
+            self._send(link, key, flat, absent=False, lease=lease)
         return key
 
     def put_batch(
@@ -133,18 +137,15 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         if not objs:
             return []
         flats = [pieces(obj) for obj in objs]
-        keys = [self.reserve() for _ in objs]
         few = [n for n, flat in enumerate(flats) if total(flat) <= self._chunk]
-        place = _place(keys[0])
-        with self._channel.link(place) as link:
-            if link is None:
-                raise _gone(place)
+        with self._channel.home_link() as (place, link):
+            keys = [self._fresh(place) for _ in objs]
             requests = (small(keys[n].name, flats[n], self._chunk, lease=lease) for n in few)
             replies = [*link.run(requests, SMALL_AHEAD)]
-        for n, received in zip(few, replies, strict=True):
-            expect(received, str(place), total(flats[n]))
-        for n in sorted(set(range(len(keys))).difference(few)):
-            self._store(keys[n], flats[n], absent=False, lease=lease)
+            for n, received in zip(few, replies, strict=True):
+                expect(received, str(place), total(flats[n]))
+            for n in sorted(set(range(len(keys))).difference(few)):
+                self._send(link, keys[n], flats[n], absent=False, lease=lease)
         return keys
 
     def get(self, key: ZmqKey) -> Buffer | None:
@@ -189,9 +190,8 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
     def reserve(self) -> ZmqKey:
         """Return a fresh key of this node's server, under which nothing lies yet."""
         self._check()
-        place = self._channel.home(start=True)
-        assert place is not None
-        return ZmqKey(*place, fresh_name(node_id()))
+        with self._channel.home_link() as (place, _):
+            return self._fresh(place)
 
     def put_at(
         self, key: ZmqKey, obj: Payload, *, lease: float | None = None, held: bool = False
@@ -202,8 +202,11 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
             BrokenError: that node's server has left.
         """
         _positive(lease)
-        self._find(key)
-        return self._store(key, pieces(obj), absent=True, lease=lease)
+        place, flat = self._find(key), pieces(obj)
+        with self._channel.link(place) as link:
+            if link is None:
+                raise _gone(place)
+            return self._send(link, key, flat, absent=True, lease=lease)
 
     def wait(self, key: ZmqKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`: its server says so when it comes.
@@ -280,8 +283,12 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
                         done[n] = renewed
         return done
 
-    def _store(
+    def _fresh(self, place: Place) -> ZmqKey:
+        return ZmqKey(*place, fresh_name(self._channel.node))
+
+    def _send(
         self,
+        link: Link,
         key: ZmqKey,
         flat: Sequence[bytes | memoryview],
         *,
@@ -289,19 +296,16 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         lease: float | None,
     ) -> bool:
         place = _place(key)
-        with self._channel.link(place) as link:
-            if link is None:
-                raise _gone(place)
-            return store(
-                link,
-                str(place),
-                key.name,
-                flat,
-                chunk=self._chunk,
-                writer=lambda: self._channel.writer() if self._channel.is_home(place) else "",
-                absent=absent,
-                lease=lease,
-            )
+        return store(
+            link,
+            str(place),
+            key.name,
+            flat,
+            chunk=self._chunk,
+            writer=lambda: self._channel.writer() if self._channel.is_home(place) else "",
+            absent=absent,
+            lease=lease,
+        )
 
     def _ask(self, key: ZmqKey, request: Callable[[str], Request]) -> int:
         """Return the number that a key's server answers about its object, 0 if it has left."""
@@ -321,12 +325,9 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
 
     def _find(self, key: ZmqKey) -> Place:
         self._check(key)
-        parts = key.server.split("-") if isinstance(key.server, str) else []
-        if (
-            not is_name(key.name)
-            or [len(p) for p in parts] != [8, 16, 8]
-            or not all(c in "0123456789abcdef" for p in parts for c in p)
-        ):
+        server: object = key.server  # keys come from outside
+        well_formed = isinstance(server, str) and _SERVER.fullmatch(server)
+        if not (well_formed and is_name(key.name)):
             raise KeyTypeError(type(self).__name__, "ZmqKey from put() or reserve()", key)
         return _place(key)
 
@@ -347,7 +348,7 @@ def _place(key: ZmqKey) -> Place:
 def _info(place: Place, info: EntryInfo) -> ObjectInfo:
     until = None if info.left is None else time.time() + info.left
     key = ZmqKey(*place, info.name)
-    return ObjectInfo(key, info.size, info.created, owner(info.name, node_id()), until)
+    return ObjectInfo(key, info.size, info.created, owner(info.name, place.server[:8]), until)
 
 
 def _gone(place: Place) -> BrokenError:

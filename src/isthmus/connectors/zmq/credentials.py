@@ -102,7 +102,8 @@ def _make(path: str) -> None:
             os.unlink(unfinished)
     except OSError as error:
         raise SpecError(
-            "ZmqConnector", f"cannot make the key file {path} ({error.strerror}); name one with key="
+            "ZmqConnector",
+            f"cannot make the key file {path} ({error.strerror}); name one with key=",
         ) from error
 
 

@@ -22,7 +22,8 @@ __all__ = ["Frames", "Link", "Received"]
 Frames: TypeAlias = "Sequence[bytes | memoryview]"
 
 _SEND_AHEAD = 16  # messages that ZeroMQ holds for a server that does not read, by reference
-_SMALL_HEARTBEAT = 10.0  # seconds
+_COPIED_BYTES = 1 << 18  # what is smaller is copied sooner than a thread is told that it was sent
+_HEARTBEAT_SECONDS = 10.0
 
 
 class Received(NamedTuple):
@@ -63,13 +64,14 @@ class Link:
         self._socket = context.socket(module.DEALER)
         self._socket.linger = 0
         self._socket.sndhwm = _SEND_AHEAD
+        self._socket.copy_threshold = _COPIED_BYTES
         self._socket.reconnect_ivl = -1
         if curve is not None:
             self._socket.curve_serverkey = curve.server_public
             self._socket.curve_publickey = curve.client_public
             self._socket.curve_secretkey = curve.client_secret
             self._socket.ipv6 = "[" in endpoint
-            beat = min(_SMALL_HEARTBEAT, timeout / 3)
+            beat = min(_HEARTBEAT_SECONDS, timeout / 3)
             self._socket.heartbeat_ivl = max(1, int(beat * 1e3))
             self._socket.heartbeat_timeout = max(1, int(timeout * 1e3))
         # Says when the server is gone: at once, where a dead process's kernel still speaks for it.
@@ -83,6 +85,7 @@ class Link:
         self._poller = module.Poller()
         self._poller.register(self._monitor, module.POLLIN)
         self._poller.register(self._socket, module.POLLIN)
+        self._owed = 0  # replies to come
         self._greeted = curve is None
         try:
             self._socket.connect(endpoint)
@@ -123,9 +126,12 @@ class Link:
                     break
                 self.send(*following)
                 ahead += 1
+                self._owed += 1
             if ahead:
-                yield self._receive(patience)
+                received = self._receive(patience)
                 ahead -= 1
+                self._owed -= 1
+                yield received
 
     def send(self, request: Request, frames: Frames = ()) -> None:
         """Send a request, or part of one that has no reply."""
@@ -138,7 +144,7 @@ class Link:
 
     def usable(self) -> bool:
         """Return whether the server was there just now, and owes us nothing."""
-        return not self._poller.poll(0)
+        return not self._owed and not self._poller.poll(0)
 
     def close(self) -> None:
         """Disconnect."""

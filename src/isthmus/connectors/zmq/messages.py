@@ -6,7 +6,7 @@ in the order of the requests, but for `Wait`'s. Whatever cannot be read is ignor
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -44,7 +44,13 @@ __all__ = [
 ]
 
 
-class _Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+# What comes from outside and could do harm is refused before anybody looks at it.
+_Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=64)]
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+_Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _Message(msgspec.Struct, array_like=True):
     pass
 
 
@@ -57,22 +63,22 @@ class Hello(_Message, tag=0):
 class Put(_Message, tag=1):
     """An object of one chunk, in the frames that follow."""
 
-    name: str
-    size: int
+    name: _Name
+    size: _Size
     absent: bool = False
     """Only if there is none."""
-    lease: float | None = None
+    lease: _Seconds | None = None
 
 
 class Begin(_Message, tag=2):
     """The announcement of an object of several chunks: room is booked for it."""
 
-    name: str
-    size: int
-    writer: str
+    name: _Name
+    size: _Size
+    writer: _Name
     """Name of a file that the writing process has locked; empty if it is on another node."""
     absent: bool = False
-    lease: float | None = None
+    lease: _Seconds | None = None
 
 
 class Part(_Message, tag=3):
@@ -90,8 +96,8 @@ class Finish(_Message, tag=4):
 class Get(_Message, tag=5):
     """One chunk of an object."""
 
-    name: str
-    number: int = 0
+    name: _Name
+    number: _Size = 0
     serial: int = 0
     """Of the object that chunk 0 was from, if it is not chunk 0."""
 
@@ -99,34 +105,34 @@ class Get(_Message, tag=5):
 class Range(_Message, tag=6):
     """Some bytes of an object."""
 
-    name: str
-    offset: int
-    size: int
+    name: _Name
+    offset: _Size
+    size: _Size
     serial: int = 0
 
 
 class Exists(_Message, tag=7):
     """Is there an object?"""
 
-    name: str
+    name: _Name
 
 
 class Evict(_Message, tag=8):
     """Delete an object."""
 
-    name: str
+    name: _Name
 
 
 class Stat(_Message, tag=9):
     """What is known of an object?"""
 
-    name: str
+    name: _Name
 
 
 class Wait(_Message, tag=10):
     """Answer when there is an object, or after some seconds."""
 
-    name: str
+    name: _Name
     seconds: float
 
 
@@ -147,14 +153,14 @@ class Sweep(_Message, tag=13):
 class Lease(_Message, tag=14):
     """Give an object a deadline, or none."""
 
-    name: str
-    seconds: float | None
+    name: _Name
+    seconds: _Seconds | None
 
 
 class Renew(_Message, tag=15):
     """Begin the periods of several leases anew."""
 
-    names: list[str]
+    names: list[_Name]
 
 
 Request: TypeAlias = (

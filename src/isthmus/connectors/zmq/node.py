@@ -37,9 +37,7 @@ __all__ = ["Card", "Node", "node_id", "runtime_folder"]
 
 _SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 # What a script can import is not always what `-m` finds: an interpreter is told where we are.
-_START = (
-    f"import sys; sys.path.append({_SOURCE!r}); from isthmus.connectors.zmq.server import main; main()"
-)
+_START = f"import sys; sys.path.append({_SOURCE!r}); from isthmus.connectors.zmq.server import main; main()"
 # Chunks come and go: memory for the next ones is not given back to the kernel at once, for pages
 # that are fresh from there cost more than the copy into them.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 27)}
@@ -143,7 +141,8 @@ class Node:
         try:
             if not poll(lambda: try_lock(starting) is not False, self._spec.timeout):
                 raise BrokenError(
-                    self.folder, f"another process has been starting a server for {self._spec.timeout:g} s"
+                    self.folder,
+                    f"another process has been starting a server for {self._spec.timeout:g} s",
                 )
             card = self.card()
             if card is None:
@@ -173,11 +172,15 @@ class Node:
             os.close(fd)
         os.close(self._users)
 
-    def abandon(self) -> None:
-        """Close what a forked child inherited; the locks are still its parent's."""
+    def forked(self) -> None:
+        """Go on in a child.
+
+        It is a user as its parent is: they have one lock on ``users``, which ends when both have closed
+        it. As a writer it has to be told from its parent.
+        """
         if self._writer is not None:
             os.close(self._writer[1])
-        os.close(self._users)
+            self._writer = None
 
     def _launch(self) -> None:
         curve = self._credentials.for_server()
@@ -219,4 +222,6 @@ class Node:
             return log.read()[-500:].strip().rpartition("\n")[2]
 
     def _open(self, name: str) -> int:
-        return os.open(os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(
+            os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )

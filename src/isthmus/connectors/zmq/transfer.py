@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.connectors.payload import total
 from isthmus.connectors.zmq.messages import (
-    Answer,
     Begin,
     Finish,
     Found,
@@ -33,7 +32,7 @@ __all__ = ["SMALL_AHEAD", "cut", "expect", "fetch", "fetch_all", "fetch_range", 
 
 SMALL_AHEAD = 64
 _CHUNKS_AHEAD = 6  # in flight to one reader, in its memory besides the object
-_JOINED = 1 << 16  # ZeroMQ copies a smaller piece anyway, and a frame costs more than that
+_JOINED = 1 << 16  # a frame of its own costs more than copying a smaller piece
 _MAPPED_BYTES = 1 << 20  # from here on, huge pages fresh from the kernel are worth asking for
 
 

@@ -15,6 +15,12 @@ ENTRY_BYTES = 1024
 """What an object takes besides its own bytes, about; so that many empty ones find the limit too."""
 
 
+_SILENT_SECONDS = 60.0
+"""How long a writer on another node, of which nothing is known, may send nothing."""
+_STOPPED_SECONDS = 600.0
+"""How long one may that lives on this node: it may be suspended, or have given up and not said so."""
+
+
 class _Sized(Protocol):
     def __len__(self) -> int: ...
 
@@ -88,13 +94,11 @@ class Vault(Generic[F]):
 
     Args:
         limit: bytes that all objects may have, the unfinished ones too, with `ENTRY_BYTES` for each.
-        stale_seconds: how long a writer of which nothing is known may send nothing.
     """
 
-    def __init__(self, limit: int, stale_seconds: float = 60.0) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self._stale = stale_seconds
         self._entries: dict[str, Entry[F]] = {}
         self._drafts: dict[int, Draft[F]] = {}
         self._due: list[_Due] = []
@@ -234,7 +238,8 @@ class Vault(Generic[F]):
         """
         freed = 0
         for number, draft in [*self._drafts.items()]:
-            if alive(draft.writer) if draft.writer else now - draft.touched < self._stale:
+            patience = _STOPPED_SECONDS if draft.writer else _SILENT_SECONDS
+            if now - draft.touched < patience and (not draft.writer or alive(draft.writer)):
                 continue
             freed += draft.received
             self._drop(number)

@@ -1,0 +1,54 @@
+"""Whether a server still has users: a thread that waits for the lock that they share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+
+from isthmus.connectors.unfinished import try_lock
+
+__all__ = ["Presence", "boot_time"]
+
+
+def boot_time() -> float:
+    """Return seconds on a clock that counts while the machine sleeps, and that nobody can set."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Presence(threading.Thread):
+    """Waits until no user is left, and stays alone until the process ends.
+
+    Attributes:
+        fd: readable when the server has to leave.
+        linger: seconds to stay after the last user, or after the last request of one.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(name="isthmus zmq presence", daemon=True)
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.fd, self._bell = os.pipe()
+        self.linger = 0.0
+        self._used = boot_time()
+
+    def used(self) -> None:
+        """Note that a user asked for something."""
+        self._used = boot_time()
+
+    def leave(self) -> None:
+        """Have the server leave, users or not."""
+        os.write(self._bell, b"x")
+
+    def run(self) -> None:
+        """Wait."""
+        alone = boot_time()
+        while True:
+            if not try_lock(self._lock):
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                alone = boot_time()
+            left = max(alone, self._used) + self.linger - boot_time()
+            if left <= 0:
+                return self.leave()
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            time.sleep(left)
