@@ -1,4 +1,4 @@
-"""ZeroMQ against ProxyStore's connector of that name: each with its own server on this machine (TARGETS 3)."""
+"""ZeroMQ against ProxyStore's connector over it, each with a server of its own (TARGETS 3)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ far = Store(None, ZmqConnector("benchmark", "127.0.0.1"), cache_size=0)
 PROXYSTORE = """
 import atexit, socket
 from proxystore.store import Store
-from proxystore.connectors.dim.zmq import ZeroMQConnector
+from proxystore_ex.connectors.dim.zmq import ZeroMQConnector
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]

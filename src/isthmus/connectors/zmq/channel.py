@@ -51,7 +51,7 @@ class Channel:
         zmq()
         self._spec = spec
         self._credentials = Credentials(spec.key)
-        self._closed = False
+        self._closed = self._ended = False
         self._node = Node(spec, self._credentials)
         self._fresh()
         renew_after_fork(self)
@@ -136,7 +136,6 @@ class Channel:
         for link in idle:
             self._discard(link)
         self._end_if_unused()
-        self._node.close()
 
     def _known(self, identity: str = "") -> Card | None:
         """Return the running server's card, from memory if it may be."""
@@ -239,15 +238,19 @@ class Channel:
         self._end_if_unused()
 
     def _end_if_unused(self) -> None:
+        """Once closed, let go of everything when the last call is done: till then we are a user."""
         with self._guard:
-            if not self._closed or self._open or self._context is None:
+            if not self._closed or self._open or self._ended:
                 return
+            self._ended = True
             context, self._context = self._context, None
-        context.term()
+        if context is not None:
+            context.term()
+        self._node.close()
 
     def _forked(self) -> None:
         """Start afresh in a child: sockets of ZeroMQ's are of no use there."""
         _INHERITED.append((self._idle, self._context))
-        if not self._closed:
+        if not self._ended:
             self._node.forked()
         self._fresh()

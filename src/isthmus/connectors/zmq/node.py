@@ -52,6 +52,7 @@ class Card(NamedTuple):
     port: int
     socket: str
     """Path of its unix socket."""
+    pid: int
 
 
 def node_id() -> str:

@@ -22,13 +22,15 @@ class Presence(threading.Thread):
 
     Attributes:
         fd: readable when the server has to leave.
+        bell: what is written to it makes `fd` readable.
         linger: seconds to stay after the last user, or after the last request of one.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__(name="isthmus zmq presence", daemon=True)
         self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.fd, self._bell = os.pipe()
+        self.fd, self.bell = os.pipe()
+        os.set_blocking(self.bell, False)
         self.linger = 0.0
         self._used = boot_time()
 
@@ -38,7 +40,7 @@ class Presence(threading.Thread):
 
     def leave(self) -> None:
         """Have the server leave, users or not."""
-        os.write(self._bell, b"x")
+        os.write(self.bell, b"x")
 
     def run(self) -> None:
         """Wait."""

@@ -81,7 +81,7 @@ class Server:
         self._remote.bind(tcp(order.address, order.port))
         port = int(self._remote.last_endpoint.rpartition(b":")[2])
 
-        self._card = (self._identity, order.address, port, path)
+        self._card = (self._identity, order.address, port, path, os.getpid())
         self._presence = Presence(os.path.join(order.folder, "users"))
 
     def _router(self) -> Any:
@@ -116,9 +116,11 @@ class Server:
                     self._serve(socket)
             self._service.tidy(boot_time())
 
-    def stop(self, *_: object) -> None:
-        """Have `run` return; a signal handler."""
-        self._presence.leave()
+    def obey(self, number: signal.Signals) -> None:
+        """Have `run` return when this signal comes."""
+        # Whichever thread the kernel gives it to, the bell is rung.
+        signal.set_wakeup_fd(self._presence.bell)
+        signal.signal(number, lambda *_: None)
 
     def leave(self) -> None:
         """Let nobody find it any more; close everything but the locks, which end with the process."""
@@ -179,7 +181,7 @@ def main() -> NoReturn:
         if not try_lock(serving):
             raise RuntimeError("there is a server already")
         server = Server(order, serving)
-        signal.signal(signal.SIGTERM, server.stop)
+        server.obey(signal.SIGTERM)
         server.publish()
         print("ready", flush=True)
         nothing = os.open(os.devnull, os.O_RDWR)
