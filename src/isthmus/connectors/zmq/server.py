@@ -26,6 +26,8 @@ from isthmus.connectors.zmq.service import Asker, Response, Service
 
 __all__ = ["Order", "Server", "main"]
 
+_COPIED_BYTES = 1 << 16
+"""A smaller frame may lie in a buffer of ZeroMQ's with others, and would keep all of it."""
 _TURN = 64  # messages from one socket before the others have theirs
 
 
@@ -153,7 +155,9 @@ class Server:
                     self._presence.linger = max(self._presence.linger, request.linger)
                 self._send(asker, Response(Welcome(self._identity)))
                 continue
-            response = self._service.answer(request, frames[1:], asker, boot_time())
+            response = self._service.answer(
+                request, [_kept(f) for f in frames[1:]], asker, boot_time()
+            )
             if response is not None:
                 self._send(asker, response)
 
@@ -162,6 +166,10 @@ class Server:
             # A frame of ZeroMQ's is sent by reference, whoever else is reading it.
             parts = [asker.route, write(response.reply), *response.frames]
             asker.socket.send_multipart(parts, self._zmq.NOBLOCK, copy=False)
+
+
+def _kept(frame: Any) -> Any:
+    return frame if len(frame) >= _COPIED_BYTES else frame.bytes
 
 
 def main() -> NoReturn:

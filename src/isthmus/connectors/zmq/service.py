@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Asker", "Response", "Service"]
 
-_COPIED_BYTES = 1 << 16
-"""A smaller frame may lie in a buffer of ZeroMQ's with others, and would keep all of it."""
 _PAGE = 500
 _LONGEST_WAIT = 60.0
 
@@ -108,7 +106,7 @@ class Service:
                     return Response(Refused("not as many bytes as were announced"))
                 return Response(self._put(request, frames, now))
             case Part():
-                vault.add(request.draft, [_kept(f) for f in frames], now)
+                vault.add(request.draft, frames, now)
                 return None
             case Begin():
                 return Response(self._begin(request, now))
@@ -144,7 +142,7 @@ class Service:
         def store() -> bool:
             return self._vault.put(
                 request.name,
-                [_kept(f) for f in frames],
+                frames,
                 absent=request.absent,
                 lease=request.lease,
                 created=time.time(),
@@ -172,17 +170,20 @@ class Service:
 
     def _with_room(self, store: Any, name: str | None, now: float) -> Reply:
         """Store, after making room if there is none."""
-        for last in (False, True):
+        vault = self._vault
+        while True:
             try:
                 stored = store()
+                break
             except FullVaultError:
-                if last or not self._vault.expire(now) + self._vault.sweep(self._alive, now):
-                    return Full(self._vault.used, self._vault.limit)
-                continue
-            if stored and name is not None:
-                self._wake(name)
-            return Answer(int(stored))
-        raise AssertionError("unreachable")
+                used = vault.used
+                vault.expire(now)
+                vault.sweep(self._alive, now)
+                if vault.used == used:
+                    return Full(used, vault.limit)
+        if stored and name is not None:
+            self._wake(name)
+        return Answer(int(stored))
 
     def _get(self, request: Get) -> Response:
         entry = self._vault.find(request.name)
@@ -251,10 +252,6 @@ class Service:
             return True
         finally:
             os.close(fd)
-
-
-def _kept(frame: Any) -> Any:
-    return frame if len(frame) >= _COPIED_BYTES else frame.bytes
 
 
 def _info(name: str, entry: Entry[Any], now: float) -> EntryInfo:
