@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -161,9 +161,16 @@ def test_nobody_answers(nodes: Any) -> None:
 
 
 def test_the_command_line_lists_it(nodes: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    connector = nodes[0].open()
-    connector.put(bytes(2_000))
-    with contextlib.suppress(SystemExit):
-        main(["store", "ls", "--kind", "zmq", "--option", "name=test", "--objects"])
-    shown = capsys.readouterr().out
-    assert connector.put(b"").address in shown
+    nodes[1].open()
+    for name in ("first", "second"):
+        key = nodes[0].open(name).put(bytes(2_000))
+    assert main(["store", "ls", "--kind", "zmq", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(e["name"], e["objects"], e["bytes"]) for e in found] == [
+        ("first", 1, 2_000),
+        ("second", 1, 2_000),
+    ]
+    assert main(["store", "ls", "--kind", "zmq", "--objects", "--option", "name=second"]) == 0
+    assert key.name in capsys.readouterr().out
+    assert main(["doctor"]) == 0
+    assert f"127.0.0.1:{key.port} (process" in capsys.readouterr().out

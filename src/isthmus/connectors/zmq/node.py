@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from isthmus.connectors.zmq.access import ZmqSpec
     from isthmus.connectors.zmq.credentials import Credentials
 
-__all__ = ["Card", "Node", "node_id", "runtime_folder"]
+__all__ = ["Card", "Node", "node_id", "running", "runtime_folder"]
 
 _SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), *[os.pardir] * 3))
 # What a script can import is not always what `-m` finds: an interpreter is told where we are.
@@ -100,7 +100,7 @@ class Node:
             os.makedirs(os.path.dirname(top), exist_ok=True)
             for folder in (top, os.path.dirname(self.folder), self.folder):
                 private_folder(folder)
-            self._users = self._open("users")
+            self._users = _open(self.folder, "users")
         except OSError as error:
             if isinstance(error, BrokenError):
                 raise
@@ -119,16 +119,7 @@ class Node:
 
     def card(self) -> Card | None:
         """Return what the running server says of itself; None if there is none."""
-        try:
-            with open(os.path.join(self.folder, "card"), "rb") as file:
-                card = msgspec.json.decode(file.read(), type=Card)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-        serving = self._open("serving")
-        try:
-            return None if try_lock(serving, shared=True) else card
-        finally:
-            os.close(serving)
+        return _card(self.folder)
 
     def start(self) -> Card:
         """Return the running server, started if there is none.
@@ -138,7 +129,7 @@ class Node:
             SpecError: this node has no such address.
             MissingSecretError: the secret key that was named is not here.
         """
-        starting = self._open("starting")
+        starting = _open(self.folder, "starting")
         try:
             if not poll(lambda: try_lock(starting) is not False, self._spec.timeout):
                 raise BrokenError(
@@ -159,7 +150,7 @@ class Node:
         """Return the name of a file that this process has locked."""
         if self._writer is None:
             name = f"writer-{os.getpid():x}-{os.urandom(4).hex()}"
-            fd = self._open(name)
+            fd = _open(self.folder, name)
             try_lock(fd)
             self._writer = (name, fd)
         return self._writer[0]
@@ -222,7 +213,30 @@ class Node:
         with open(os.path.join(self.folder, "log"), errors="replace") as log:
             return log.read()[-500:].strip().rpartition("\n")[2]
 
-    def _open(self, name: str) -> int:
-        return os.open(
-            os.path.join(self.folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+
+def running() -> dict[str, Card]:
+    """Return this user's servers on this node, by name; starts and makes nothing."""
+    folder = os.path.join(runtime_folder(), node_id())
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    found = {name: _card(os.path.join(folder, name)) for name in names}
+    return {name: card for name, card in found.items() if card is not None}
+
+
+def _card(folder: str) -> Card | None:
+    try:
+        with open(os.path.join(folder, "card"), "rb") as file:
+            card = msgspec.json.decode(file.read(), type=Card)
+    except (OSError, msgspec.DecodeError):
+        return None
+    serving = _open(folder, "serving")
+    try:
+        return None if try_lock(serving, shared=True) else card
+    finally:
+        os.close(serving)
+
+
+def _open(folder: str, name: str) -> int:
+    return os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
