@@ -18,7 +18,7 @@ from isthmus.store import Store
 from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
 
-LARGE = 5_000_000
+LARGE = 9_000_000
 
 
 def test_each_finds_the_others_objects(nodes: Any) -> None:

@@ -18,7 +18,7 @@ from isthmus.testing import chores
 from isthmus.testing.chores import pattern, seed_of
 from isthmus.testing.peer import Peer
 
-LARGE = 5_000_000
+LARGE = 9_000_000
 
 
 def server_of(connector: Any) -> str:
@@ -132,16 +132,17 @@ def test_a_server_that_is_stopped_is_an_error_in_time(node: Any) -> None:
 
 
 def test_without_room_nothing_is_stored(node: Any) -> None:
-    connector = node.open(max_bytes=LARGE)
-    key = connector.put(bytes(LARGE // 2))
-    for size in (LARGE // 2, 3 * LARGE):  # in one chunk or several, it is refused before it is sent
+    limit = 5_000_000
+    connector = node.open(max_bytes=limit, chunk_bytes=1 << 20)
+    key = connector.put(bytes(limit // 2))
+    for size in (limit // 2, 3 * limit):  # in one chunk or several, it is refused before it is sent
         with pytest.raises(FullError, match=f"no room for {size} bytes"):
             connector.put(bytes(size))
     with pytest.raises(FullError):
         connector.put_batch([b"fits", bytes(1_000_000), bytes(1_000_000), bytes(1_000_000)])
     connector.clear()
     assert connector.get(key) is None
-    assert connector.get(connector.put(pattern(3, LARGE - 2_000))) == pattern(3, LARGE - 2_000)
+    assert connector.get(connector.put(pattern(3, limit - 2_000))) == pattern(3, limit - 2_000)
 
 
 def test_what_a_killed_writer_left_gives_way(node: Any) -> None:

@@ -32,7 +32,7 @@ class ZmqSpec(Spec):
     linger: float = 0.0
     """Seconds that the server outlives its last user."""
     max_bytes: int | None = None
-    chunk_bytes: int = 1 << 20
+    chunk_bytes: int = 1 << 22
     timeout: float = 30.0
     """Seconds that a server may keep silent."""
 

@@ -104,7 +104,7 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         linger: float = 0.0,
         *,
         max_bytes: int | None = None,
-        chunk_bytes: int = 1 << 20,
+        chunk_bytes: int = 1 << 22,
         timeout: float = 30.0,
     ) -> None:
         spec = ZmqSpec(name, address, port, key, linger, max_bytes, chunk_bytes, timeout)

@@ -21,7 +21,7 @@ __all__ = ["Frames", "Link", "Received"]
 
 Frames: TypeAlias = "Sequence[bytes | memoryview]"
 
-_SEND_AHEAD = 16  # messages that ZeroMQ holds for a server that does not read, by reference
+_SEND_AHEAD = 8  # messages that ZeroMQ holds for a server that does not read, by reference
 _COPIED_BYTES = 1 << 18  # what is smaller is copied sooner than a thread is told that it was sent
 _HEARTBEAT_SECONDS = 10.0
 

@@ -90,7 +90,7 @@ class Server:
         socket = self._context.socket(self._zmq.ROUTER)
         socket.linger = 0
         socket.maxmsgsize = MOST_CHUNK_BYTES + 4096
-        socket.rcvhwm = 64  # of one client, unread: chunks, each as large as that
+        socket.rcvhwm = 16  # of one client, unread: chunks, each as large as that
         socket.handshake_ivl = 10_000
         return socket
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALL_AHEAD", "cut", "expect", "fetch", "fetch_all", "fetch_range", "store"]
 
 SMALL_AHEAD = 64
-_CHUNKS_AHEAD = 6  # in flight to one reader, in its memory besides the object
+_CHUNKS_AHEAD = 4  # in flight to one reader, in its memory besides the object
 _JOINED = 1 << 16  # a frame of its own costs more than copying a smaller piece
 _MAPPED_BYTES = 1 << 20  # from here on, huge pages fresh from the kernel are worth asking for
 
