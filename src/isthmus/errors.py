@@ -95,7 +95,7 @@ class MissingObjectError(IsthmusError, KeyError):
         origin = f" (made on {host} at {made})" if host and made else ""
         return (
             f"store {store!r} holds no object under {key}{origin}; it was evicted, resolved once with "
-            "evict=True, or its storage was cleared"
+            "evict=True, its lease ran out, or its storage was cleared"
         )
 
 

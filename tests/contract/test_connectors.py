@@ -69,6 +69,8 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 class TestRedis(Contract):
+    holds_leases = False
+
     @pytest.fixture
     def connector(self, redis_server: RedisServer) -> Iterator[RedisConnector]:
         prefix = f"test-{uuid.uuid4().hex}"
@@ -106,6 +108,8 @@ class TestMultiOfSharedMemoryAndFiles(Contract):
 
 class TestRedisInSmallChunks(Contract):
     """Nearly every object has many chunks."""
+
+    holds_leases = False
 
     @pytest.fixture
     def connector(self, redis_server: RedisServer) -> Iterator[RedisConnector]:

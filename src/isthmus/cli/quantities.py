@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["age_text", "bytes_text", "seconds_text"]
+__all__ = ["age_text", "bytes_text", "deadline_text", "seconds_text"]
 
 
 def bytes_text(count: float) -> str:
@@ -34,6 +34,13 @@ def age_text(seconds: float) -> str:
     if left < 86400:
         return f"{left // 3600} h {left % 3600 // 60} min"
     return f"{left // 86400} d {left % 86400 // 3600} h"
+
+
+def deadline_text(until: float | None, now: float) -> str:
+    """Return how far a deadline in Unix time is away; a dash for none."""
+    if until is None:
+        return "-"
+    return f"in {age_text(until - now)}" if until >= now else f"overdue {age_text(now - until)}"
 
 
 def _three_digits(value: float) -> str:

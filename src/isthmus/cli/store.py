@@ -10,9 +10,10 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isthmus.cli.arguments import Parser, duration
-from isthmus.cli.quantities import age_text, bytes_text
+from isthmus.cli.quantities import age_text, bytes_text, deadline_text
 from isthmus.cli.tables import table
 from isthmus.connectors import ListableConnector, ObjectInfo, connectors
+from isthmus.connectors.leases import upkeep
 from isthmus.errors import SpecError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     act = _list if options.action == "ls" else _collect
     with contextlib.ExitStack() as opened:
+        opened.enter_context(upkeep.paused())  # what is overdue is told first, and goes in `gc`
         spaces = list(_spaces(options))
         for space in spaces:
             opened.callback(space.connector.close)
@@ -54,9 +56,9 @@ def _parser() -> Parser:
     gc = actions.add_parser(
         "gc",
         help="free what nobody needs",
-        description="Remove what killed processes left unfinished, and with --dead also complete objects "
-        "whose producer has ended. Such an object may still be wanted: a consumer that has yet to "
-        "resolve its proxy will find it missing.",
+        description="Remove objects whose lease has run out and what killed processes left unfinished, and "
+        "with --dead also complete objects whose producer has ended. Such an object may still be wanted: a "
+        "consumer that has yet to resolve its proxy will find it missing.",
     )
     gc.add_argument("--dead", action="store_true", help="also objects whose producer has ended")
     gc.add_argument(
@@ -145,6 +147,8 @@ def _list(spaces: Sequence[Space], options: Namespace) -> list[dict[str, Any]]:
             "name": space.name,
             "objects": len(objects),
             "bytes": sum(o["bytes"] for o in objects),
+            "leased": sum(o["until"] is not None for o in objects),
+            "overdue": sum(o["overdue"] for o in objects),
             "bytes_of_the_dead": sum(o["bytes"] for o in objects if o["alive"] is False),
             "oldest_seconds": max((o["age_seconds"] for o in objects), default=0.0),
             "newest_seconds": min((o["age_seconds"] for o in objects), default=0.0),
@@ -170,11 +174,12 @@ def _spaces_text(found: Sequence[dict[str, Any]]) -> str:
             bytes_text(e["bytes"]),
             bytes_text(e["bytes_of_the_dead"]),
             f"{len(e['owners'])}, {len(e['owners_ended'])} ended",
+            f"{e['leased']}, {e['overdue']} overdue" if e["leased"] else "-",
             age_text(e["oldest_seconds"]) if e["objects"] else "-",
         ]
         for e in found
     ]
-    header = ["kind", "name", "objects", "bytes", "of ended ones", "producers", "oldest"]
+    header = ["kind", "name", "objects", "bytes", "of ended ones", "producers", "leased", "oldest"]
     return table(header, rows, right=(2, 3, 4))
 
 
@@ -189,13 +194,15 @@ def _objects_text(found: Sequence[dict[str, Any]]) -> str:
             o["owner"],
             alive[o["alive"]],
             age_text(o["age_seconds"]),
+            deadline_text(o["until"], time.time()),
         ]
         for e in found
         for o in e["contents"]
     ]
     if not rows:
         return "nothing is stored"
-    return table(["kind", "name", "key", "bytes", "producer", "it", "age"], rows, right=(3,))
+    header = ["kind", "name", "key", "bytes", "producer", "it", "age", "goes"]
+    return table(header, rows, right=(3,))
 
 
 def _collect(spaces: Sequence[Space], options: Namespace) -> dict[str, Any]:
@@ -206,8 +213,14 @@ def _collect(spaces: Sequence[Space], options: Namespace) -> dict[str, Any]:
     for space in spaces:
         connector = _listable(space)
         objects = count = 0
+        overdue = [i for i in connector.list() if i.until is not None and i.until <= now]
         debris = None if options.dry_run else connector.sweep()
+        if not options.dry_run:
+            overdue = [i for i in overdue if not space.connector.exists(i.key)]
+        overdue_bytes = sum(info.size for info in overdue)
         for info in list(connector.list()) if options.dead else ():
+            if options.dry_run and info in overdue:
+                continue
             if now - info.created >= (options.older_than or 0.0) and _alive(info.owner) is False:
                 if not options.dry_run:
                     space.connector.evict(info.key)
@@ -217,7 +230,9 @@ def _collect(spaces: Sequence[Space], options: Namespace) -> dict[str, Any]:
             {
                 "kind": space.kind,
                 "name": space.name,
-                "debris_bytes": debris,
+                "overdue": len(overdue),
+                "overdue_bytes": overdue_bytes,
+                "debris_bytes": None if debris is None else max(0, debris - overdue_bytes),
                 "objects": objects,
                 "object_bytes": count,
             }
@@ -236,10 +251,14 @@ def _collected_text(found: Sequence[dict[str, Any]], options: Namespace) -> str:
             parts.append(
                 f"{e['objects']} objects of ended producers, {bytes_text(e['object_bytes'])}"
             )
+        if e["overdue"]:
+            parts.append(
+                f"{e['overdue']} objects whose lease had run out, {bytes_text(e['overdue_bytes'])}"
+            )
         if e["debris_bytes"] is not None:
             parts.append(f"{bytes_text(e['debris_bytes'])} of unfinished writes")
         if parts:
-            lines.append(f"{e['kind']} {e['name']}: {would} {' and '.join(parts)}")
+            lines.append(f"{e['kind']} {e['name']}: {would} {', '.join(parts)}")
     if options.dry_run:
         lines.append("unfinished writes of killed processes are found only by removing them")
     return "\n".join(lines) or "nothing to free"
@@ -252,6 +271,8 @@ def _object(info: ObjectInfo, now: float) -> dict[str, Any]:
         "owner": info.owner,
         "alive": _alive(info.owner),
         "age_seconds": max(0.0, now - info.created),
+        "until": info.until,
+        "overdue": info.until is not None and info.until < now,
     }
 
 

@@ -6,9 +6,10 @@ import base64
 import binascii
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from isthmus.connectors import (
+    LeasingConnector,
     ListableConnector,
     ObjectInfo,
     RangeConnector,
@@ -61,8 +62,8 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
 
     Only a process that finds the secret key where the references say can `put` or `get`; any process can
     pass keys and proxies on, ask whether an object exists, and evict it. The channel learns an object's
-    size, and when it is used. Reserving, waiting, ranges and listing work where the inner connector can do
-    them; else they raise ``CapabilityError``. Closing it closes the inner one.
+    size, and when it is used. Reserving, waiting, leases, ranges and listing work where the inner
+    connector can do them; else they raise ``CapabilityError``. Closing it closes the inner one.
 
     Args:
         inner: the connector that stores the encrypted objects, or its specification.
@@ -90,23 +91,36 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
         """Whether the inner connector wants to know the class of what it stores."""
         return bool(getattr(self._inner.open(), "takes_type", False))
 
-    def put(self, obj: Payload, **options: Any) -> EncryptedKey:
+    def put(
+        self, obj: Payload, *, lease: float | None = None, held: bool = False, **options: Any
+    ) -> EncryptedKey:
         """Encrypt an object and store it.
 
         Args:
             obj: the object's bytes.
+            lease: see `lease`.
+            held: see `lease`.
             **options: handed to the inner connector's ``put``.
 
         Raises:
             MissingSecretError: the newest key is not here.
         """
         self._check()
+        options |= self._inner.lease(lease, held)
         object_id = os.urandom(OBJECT_ID_BYTES)
         return self._key(object_id, self._inner.open().put(self._seal(obj, object_id), **options))
 
-    def put_batch(self, objs: Sequence[Payload], **options: Any) -> list[EncryptedKey]:
+    def put_batch(
+        self,
+        objs: Sequence[Payload],
+        *,
+        lease: float | None = None,
+        held: bool = False,
+        **options: Any,
+    ) -> list[EncryptedKey]:
         """Encrypt several objects and store them in one operation."""
         self._check()
+        options |= self._inner.lease(lease, held)
         ids = [os.urandom(OBJECT_ID_BYTES) for _ in objs]
         sealed = [self._seal(obj, object_id) for obj, object_id in zip(objs, ids, strict=True)]
         return [
@@ -150,10 +164,24 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
         own: Any = self._inner.able(ReservingConnector).reserve(**options)
         return self._key(os.urandom(OBJECT_ID_BYTES), own)
 
-    def put_at(self, key: EncryptedKey, obj: Payload) -> bool:
+    def put_at(
+        self, key: EncryptedKey, obj: Payload, *, lease: float | None = None, held: bool = False
+    ) -> bool:
         """Encrypt an object and store it under a reserved key if none lies there."""
         object_id, own = self._find(key)
-        return self._inner.able(ReservingConnector).put_at(own, self._seal(obj, object_id))
+        options = self._inner.lease(lease, held)
+        inner: Any = self._inner.able(ReservingConnector)
+        return bool(inner.put_at(own, self._seal(obj, object_id), **options))
+
+    def lease(self, key: EncryptedKey, seconds: float | None, *, held: bool = False) -> bool:
+        """Let the object go `seconds` from now unless its lease is renewed by then; needs no secret."""
+        own = self._find(key)[1]
+        return self._inner.able(LeasingConnector).lease(own, seconds, held=held)
+
+    def renew(self, keys: Sequence[EncryptedKey]) -> _Answers:
+        """Begin the period of each object's lease anew; needs no secret."""
+        self._check()
+        return self._inner.able(LeasingConnector).renew([self._find(key)[1] for key in keys])
 
     def wait(self, key: EncryptedKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`, as the inner connector does."""
@@ -203,7 +231,7 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
         return self._inner.able(ListableConnector).clear()
 
     def sweep(self) -> int:
-        """Delete what killed processes left unfinished in the inner connector."""
+        """Delete what is overdue and what killed processes left unfinished in the inner connector."""
         self._check()
         return self._inner.able(ListableConnector).sweep()
 
@@ -245,3 +273,7 @@ class EncryptedConnector(ConnectorHandle[EncryptedKey]):
 
 class _EvictedError(Exception):
     """The object went away between two reads of its parts."""
+
+
+# Named out here: inside the class, `list` is its method.
+_Answers: TypeAlias = "list[bool]"

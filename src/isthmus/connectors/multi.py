@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from isthmus.connectors import (
+    LeasingConnector,
     ListableConnector,
     ObjectInfo,
     RangeConnector,
@@ -13,6 +14,7 @@ from isthmus.connectors import (
     WaitingConnector,
 )
 from isthmus.connectors.handle import ConnectorHandle
+from isthmus.connectors.leases import terms
 from isthmus.connectors.nested import Nested, NestedSpec
 from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.policy import Policy, Request, class_names, names
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Member", "MultiConnector", "MultiKey", "MultiSpec", "Policy", "Request"]
 
 T = TypeVar("T")
+
+_CAN: dict[type[Any], str] = {ReservingConnector: "reserve", LeasingConnector: "give leases"}
 
 
 class Member(NestedSpec):
@@ -58,7 +62,7 @@ class MultiConnector(ConnectorHandle[MultiKey]):
     """Puts each object where it fits, and finds it again by its key.
 
     An object goes to the connector of the highest priority whose policy takes it. A key names its
-    connector, so a consumer opens only the ones that it reads from. Reserving, waiting, ranges and
+    connector, so a consumer opens only the ones that it reads from. Reserving, waiting, leases, ranges and
     listing work where the connectors that they concern can do them; else they raise
     ``CapabilityError``. Closing it closes them.
 
@@ -104,6 +108,8 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         of: type[Any] | str | None = None,
         tags: str | Iterable[str] = (),
         consumer: str | Iterable[str] = (),
+        lease: float | None = None,
+        held: bool = False,
         **options: Any,
     ) -> MultiKey:
         """Store an object where it fits.
@@ -113,6 +119,8 @@ class MultiConnector(ConnectorHandle[MultiKey]):
             of: its class, or the name of one; a store says it by itself.
             tags: what its place must have.
             consumer: host, or hosts, where it will be used.
+            lease: see `lease`; a connector that gives none is not chosen.
+            held: see `lease`.
             **options: handed to the chosen connector's ``put``.
 
         Raises:
@@ -122,7 +130,8 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         flat = pieces(obj)
         return self._place(
             self._request(total(flat), of, tags, consumer),
-            lambda nested: nested.open().put(flat, **options),
+            lambda nested: nested.open().put(flat, **options, **nested.lease(lease, held)),
+            None if terms(lease, held) is None else LeasingConnector,
         )
 
     def put_batch(
@@ -132,6 +141,8 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         of: Sequence[type[Any] | str] | None = None,
         tags: str | Iterable[str] = (),
         consumer: str | Iterable[str] = (),
+        lease: float | None = None,
+        held: bool = False,
         **options: Any,
     ) -> list[MultiKey]:
         """Store several objects, each where it fits; those of one connector in one operation of it.
@@ -141,6 +152,8 @@ class MultiConnector(ConnectorHandle[MultiKey]):
             of: the class of each.
             tags: see `put`, for all of them.
             consumer: see `put`, for all of them.
+            lease: see `put`, for all of them.
+            held: see `lease`.
             **options: handed to each chosen connector's ``put_batch``.
 
         Raises:
@@ -148,17 +161,19 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         """
         self._check()
         tags, consumer = names(tags), names(consumer)
+        needs = None if terms(lease, held) is None else LeasingConnector
         flats = [pieces(obj) for obj in objs]
         classes: Sequence[type[Any] | str | None] = [None] * len(flats) if of is None else of
         groups: dict[tuple[str, ...], list[tuple[int, Request]]] = {}
         for at, (flat, cls) in enumerate(zip(flats, classes, strict=True)):
             request = self._request(total(flat), cls, tags, consumer)
-            groups.setdefault(tuple(self._route(request)), []).append((at, request))
+            groups.setdefault(tuple(self._route(request, needs)), []).append((at, request))
         keys: dict[int, MultiKey] = {}
         for route, group in groups.items():
 
             def store(nested: Nested, group: list[tuple[int, Request]] = group) -> list[Any]:
-                return nested.open().put_batch([flats[at] for at, _ in group], **options)
+                options_there = {**options, **nested.lease(lease, held)}
+                return nested.open().put_batch([flats[at] for at, _ in group], **options_there)
 
             name, made = self._first(route, store)
             for (at, _), key in zip(group, made, strict=True):
@@ -172,15 +187,9 @@ class MultiConnector(ConnectorHandle[MultiKey]):
 
     def get_batch(self, keys: Sequence[MultiKey]) -> list[Buffer | None]:
         """Return the objects under several keys, with one operation for each connector concerned."""
-        self._check()
-        groups: dict[str, list[tuple[int, Any]]] = {}
-        for at, key in enumerate(keys):
-            groups.setdefault(key.connector if type(key) is MultiKey else "", []).append(
-                (at, self._find(key)[1])
-            )
         found: list[Buffer | None] = [None] * len(keys)
-        for name, group in groups.items():
-            datas = self._nested[name].open().get_batch([own for _, own in group])
+        for nested, group in self._grouped(keys):
+            datas = nested.open().get_batch([own for _, own in group])
             for (at, _), data in zip(group, datas, strict=True):
                 found[at] = data
         return found
@@ -216,12 +225,32 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         """
         self._check()
         request = self._request(size, of, tags, consumer)
-        return self._place(request, lambda nested: nested.able(ReservingConnector).reserve(), True)
+        return self._place(
+            request, lambda nested: nested.able(ReservingConnector).reserve(), ReservingConnector
+        )
 
-    def put_at(self, key: MultiKey, obj: Payload) -> bool:
+    def put_at(
+        self, key: MultiKey, obj: Payload, *, lease: float | None = None, held: bool = False
+    ) -> bool:
         """Store an object under a reserved key, in the connector that the key names."""
         nested, own = self._find(key)
-        return nested.able(ReservingConnector).put_at(own, obj)
+        options = nested.lease(lease, held)
+        inner: Any = nested.able(ReservingConnector)
+        return bool(inner.put_at(own, obj, **options))
+
+    def lease(self, key: MultiKey, seconds: float | None, *, held: bool = False) -> bool:
+        """Let the object go `seconds` from now unless its lease is renewed by then."""
+        nested, own = self._find(key)
+        return nested.able(LeasingConnector).lease(own, seconds, held=held)
+
+    def renew(self, keys: Sequence[MultiKey]) -> _Answers:
+        """Begin the period of each object's lease anew, with one operation for each connector concerned."""
+        renewed = [False] * len(keys)
+        for nested, group in self._grouped(keys):
+            own = [own for _, own in group]
+            for (at, _), done in zip(group, nested.able(LeasingConnector).renew(own), strict=True):
+                renewed[at] = done
+        return renewed
 
     def wait(self, key: MultiKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`, as its connector does."""
@@ -250,7 +279,7 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         return sum(connector.clear() for connector in self._listable().values())
 
     def sweep(self) -> int:
-        """Delete what killed processes left unfinished in any of the connectors."""
+        """Delete what is overdue and what killed processes left unfinished in any of the connectors."""
         return sum(connector.sweep() for connector in self._listable().values())
 
     def _request(
@@ -264,23 +293,28 @@ class MultiConnector(ConnectorHandle[MultiKey]):
         return Request(size, types, self._host, names(consumer), frozenset(names(tags)))
 
     def _place(
-        self, request: Request, put: Callable[[Nested], Any], reserving: bool = False
+        self, request: Request, put: Callable[[Nested], Any], needs: type[Any] | None = None
     ) -> MultiKey:
-        name, key = self._first(self._route(request, reserving), put)
+        name, key = self._first(self._route(request, needs), put)
         return MultiKey(name, Nested.pack_key(key))
 
-    def _route(self, request: Request, reserving: bool = False) -> Sequence[str]:
-        """Return the name of the best connector, then the fallback's if that takes the object too."""
+    def _route(self, request: Request, needs: type[Any] | None = None) -> Sequence[str]:
+        """Return the name of the best connector, then the fallback's if that takes the object too.
+
+        Args:
+            request: the object.
+            needs: what the connector has to be able to do.
+        """
         refusals: dict[str, str] = {}
         best: tuple[float, str] | None = None
         for name, member in self._members.items():
             reason = member.policy.refuses(request)
             if (
                 not reason
-                and reserving
-                and not issubclass(self._nested[name].connector_type, ReservingConnector)
+                and needs is not None
+                and not issubclass(self._nested[name].connector_type, needs)
             ):
-                reason = f"a {member.kind} connector cannot reserve"
+                reason = f"a {member.kind} connector cannot {_CAN[needs]}"
             if reason:
                 refusals[name] = reason
             elif name != self._fallback:
@@ -312,6 +346,15 @@ class MultiConnector(ConnectorHandle[MultiKey]):
             raise KeyTypeError(type(self).__name__, wanted, key)
         return nested, nested.unpack_key(key.key, key)
 
+    def _grouped(self, keys: Sequence[MultiKey]) -> Iterable[tuple[Nested, _Places]]:
+        """Return places and own keys by the connector that has them."""
+        self._check()
+        groups: dict[str, tuple[Nested, _Places]] = {}
+        for at, key in enumerate(keys):
+            nested, own = self._find(key)
+            groups.setdefault(key.connector, (nested, []))[1].append((at, own))
+        return groups.values()
+
     def _listable(self) -> dict[str, ListableConnector[Any]]:
         self._check()
         return {name: nested.able(ListableConnector) for name, nested in self._nested.items()}
@@ -319,3 +362,8 @@ class MultiConnector(ConnectorHandle[MultiKey]):
     def _release(self) -> None:
         for nested in self._nested.values():
             nested.close()
+
+
+# Named out here: inside the class, `list` is its method.
+_Answers: TypeAlias = "list[bool]"
+_Places: TypeAlias = "list[tuple[int, Any]]"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
-from isthmus.connectors import Connector, connectors
+from isthmus.connectors import Connector, LeasingConnector, connectors
 from isthmus.connectors.forking import renew_after_fork
+from isthmus.connectors.leases import terms
 from isthmus.errors import CapabilityError, KeyTypeError
 from isthmus.spec import Spec
 
@@ -80,6 +81,18 @@ class Nested:
         if not isinstance(connector, protocol):
             raise CapabilityError(repr(connector), protocol.__name__)
         return cast("P", connector)
+
+    def lease(self, lease: float | None, held: bool) -> dict[str, Any]:
+        """Return the keywords of ``put`` that give a lease, none for none.
+
+        Raises:
+            CapabilityError: the connector cannot.
+            ValueError: the lease is not positive, or there is none to hold.
+        """
+        if terms(lease, held) is None:
+            return {}
+        self.able(LeasingConnector)
+        return {"lease": lease, "held": held}
 
     def close(self) -> None:
         """Close the connector, if it was ever opened."""

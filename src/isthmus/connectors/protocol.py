@@ -243,7 +243,7 @@ class ListableConnector(Protocol[K_contra]):
 
 
 @runtime_checkable
-class LeasingConnector(Protocol[K]):
+class LeasingConnector(Protocol[K_contra]):
     """Gives objects a deadline: who wants one for longer renews it in time.
 
     ``put``, ``put_batch`` and ``put_at`` of such a connector also take ``lease`` (seconds, or None) and
@@ -255,7 +255,7 @@ class LeasingConnector(Protocol[K]):
     and in ``sweep()``.
     """
 
-    def lease(self, key: K, seconds: float | None, *, held: bool = False) -> bool:
+    def lease(self, key: K_contra, seconds: float | None, *, held: bool = False) -> bool:
         """Let the object go `seconds` from now unless its lease is renewed by then.
 
         Args:
@@ -273,7 +273,7 @@ class LeasingConnector(Protocol[K]):
         """
         ...
 
-    def renew(self, keys: Sequence[K]) -> list[bool]:
+    def renew(self, keys: Sequence[K_contra]) -> list[bool]:
         """Begin the period of each object's lease anew; one operation where the channel has one.
 
         Returns:

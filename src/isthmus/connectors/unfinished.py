@@ -10,17 +10,19 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from isthmus.errors import BrokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Unfinished", "full", "remove", "try_lock", "write_pieces"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+_COPIED_BYTES = 1 << 20
 _PIECES_PER_CALL = min(os.sysconf("SC_IOV_MAX"), 1024)
 
 
@@ -97,13 +99,9 @@ class Unfinished:
         """Give the file its final name, for all to see."""
         self.open_to_readers()
         try:
-            os.rename(self.path, path)
-        except BaseException as error:
+            self._give(os.rename, path)
+        except BaseException:
             self.discard()
-            if isinstance(error, FileNotFoundError):
-                raise BrokenError(
-                    self.folder, "an unfinished file was deleted by somebody else"
-                ) from None
             raise
         self.release()
 
@@ -111,7 +109,7 @@ class Unfinished:
         """Give the file its final name unless that exists; False, and no file, if it does."""
         self.open_to_readers()
         try:
-            os.link(self.path, path)
+            self._give(os.link, path)
             won = True
         except FileExistsError:
             # A repeated request over NFS may fail because its first try succeeded: the link count tells.
@@ -124,6 +122,48 @@ class Unfinished:
         """Let readers pin the file, with shared locks, from the moment that it has its name."""
         with contextlib.suppress(OSError):
             fcntl.flock(self.fd, fcntl.LOCK_SH)
+
+    def keep(self) -> None:
+        """See that the file is there, and open to readers, before something is built on its identity.
+
+        Raises:
+            BrokenError: it was deleted, and there is no room to write it anew.
+        """
+        self.open_to_readers()
+        while not os.fstat(self.fd).st_nlink:
+            self._write_anew()
+
+    def _give(self, name: Callable[[str, str], None], path: str) -> None:
+        while True:
+            try:
+                return name(self.path, path)
+            except FileNotFoundError:
+                self._write_anew()
+
+    def _write_anew(self) -> None:
+        """Undo what a sweeper did that took this file for a dead writer's.
+
+        From the exclusive lock to the shared one there is an instant without any.
+        """
+        name = os.path.basename(self.path)[1:].partition(".")[0]
+        try:
+            found = os.fstat(self.fd)
+            fresh = Unfinished(self.folder, name, stat.S_IMODE(found.st_mode))
+            try:
+                at = 0
+                while data := os.pread(self.fd, _COPIED_BYTES, at):
+                    at = write_pieces(fresh.fd, [data], at)
+                os.dup2(fresh.fd, self.fd, inheritable=False)
+            except BaseException:
+                remove(fresh.path)
+                raise
+            finally:
+                os.close(fresh.fd)
+        except OSError as error:
+            reason = f"an unfinished file was deleted by somebody else, and {error.strerror}"
+            raise BrokenError(self.folder, reason) from None
+        self.path = fresh.path
+        self.open_to_readers()
 
     def discard(self) -> None:
         """Remove the file under its unfinished name."""

@@ -21,6 +21,7 @@ from isthmus.codec import load_callable, pack_callable
 from isthmus.errors import CodecError, MissingObjectError
 from isthmus.proxy import Proxy, TargetClass
 from isthmus.store.config import StoreConfig, unpack
+from isthmus.store.fetcher import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +114,7 @@ class StoreFactory(Generic[T]):
         """Start fetching in the store's pool of threads; the next call takes the result."""
         pending = self._under_way()
         if pending is None:
-            pending = self.store._in_background(self._fetch)
+            pending = self.store._background.run(self._fetch)
             self._pending = os.getpid(), pending
         return pending
 
@@ -129,7 +130,7 @@ class StoreFactory(Generic[T]):
         if isinstance(self.deserializer, str):
             self.deserializer = load_callable(self.deserializer)
         found = store._resolve(self.key, self.deserializer, self.evict)
-        if found is store._MISSING:
+        if found is MISSING:
             when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.made[0]))
             raise MissingObjectError(store.name, tuple(self.key), self.made[1], when)
         return found  # type: ignore[no-any-return]

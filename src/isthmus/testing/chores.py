@@ -16,13 +16,17 @@ __all__ = [
     "exists",
     "get",
     "hold",
+    "lease",
     "pattern",
     "put",
     "put_all_at",
     "put_later",
+    "put_leased",
     "put_one_at",
+    "renew",
     "seed_of",
     "still_held",
+    "sweep",
     "wait",
 ]
 
@@ -83,6 +87,26 @@ def put_later(connector: Any, key: Any, seed: int, size: int, delay: float) -> N
     """Store a pattern under a reserved key after `delay` seconds."""
     time.sleep(delay)
     connector.put_at(key, pattern(seed, size))
+
+
+def put_leased(connector: Any, seed: int, size: int, seconds: float, held: bool) -> Any:
+    """Store a pattern with a lease."""
+    return connector.put(pattern(seed, size), lease=seconds, held=held)
+
+
+def lease(connector: Any, key: Any, seconds: float | None, held: bool) -> Any:
+    """Give an object a lease."""
+    return connector.lease(key, seconds, held=held)
+
+
+def renew(connector: Any, keys: Sequence[Any]) -> Any:
+    """Renew leases."""
+    return connector.renew(keys)
+
+
+def sweep(connector: Any) -> Any:
+    """Delete what is overdue."""
+    return connector.sweep()
 
 
 def hold(connector: Any, key: Any) -> int:

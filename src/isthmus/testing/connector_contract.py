@@ -31,6 +31,7 @@ import pytest
 
 from isthmus.connectors import (
     Connector,
+    LeasingConnector,
     ListableConnector,
     RangeConnector,
     ReservingConnector,
@@ -49,6 +50,7 @@ __all__ = ["ConnectorContract"]
 
 SIZES = (0, 1, 7, 8, 4095, 4096, 4097, 30_000, 65_536, 100_001, 262_144, 1_000_003, 10_000_000)
 SMALL, LARGE = 1_000, 3_000_000
+BRIEF, LONG = 0.05, 600.0  # seconds of leases
 
 
 def need(connector: Any, capability: type[Any]) -> Any:
@@ -69,6 +71,9 @@ class ConnectorContract:
 
     keeps_when_closed: ClassVar[bool] = True
     """Whether objects outlive the handle that stored them."""
+
+    holds_leases: ClassVar[bool] = True
+    """Whether a lease that its process holds counts only once that process has ended."""
 
     @pytest.fixture
     def connector(self) -> Iterator[Any]:
@@ -451,6 +456,216 @@ class ConnectorContract:
         connector.evict(key)
         assert connector.get_range(key, 0, 1) is None
 
+    # Leases
+
+    @pytest.mark.parametrize("size", [0, SMALL, LARGE])
+    def test_an_object_goes_when_its_lease_has_run_out(self, connector: Any, size: int) -> None:
+        need(connector, LeasingConnector)
+        kept = connector.put(pattern(30, size))
+        (batched,) = connector.put_batch([pattern(31, size)], lease=BRIEF)
+        keys = [connector.put(pattern(32, size), lease=BRIEF), batched]
+        if isinstance(connector, ReservingConnector):
+            reserving: Any = connector
+            reserved = reserving.reserve()
+            assert reserving.put_at(reserved, pattern(33, size), lease=BRIEF) is True
+            keys.append(reserved)
+        later = connector.put(pattern(34, size))
+        assert connector.lease(later, BRIEF) is True
+        self._until_gone(connector, [*keys, later])
+        assert not any(connector.exists(key) for key in (*keys, later))
+        assert bytes(connector.get(kept)) == pattern(30, size)
+        assert connector.renew([*keys, kept]) == [False] * (len(keys) + 1)
+
+    @pytest.mark.parametrize("size", [SMALL, LARGE])
+    def test_an_object_is_there_and_whole_until_then(self, connector: Any, size: int) -> None:
+        need(connector, LeasingConnector)
+        now = time.time()
+        key = connector.put(pattern(35, size), lease=LONG)
+        connector.sweep()
+        assert seed_of(connector.get(key)) == 35
+        until = connector.stat(key).until
+        assert abs(until - now - LONG) < 60
+        assert [info.until for info in connector.list()] == [pytest.approx(until, abs=1)]
+        assert connector.lease(key, None) is True
+        assert connector.stat(key).until is None
+        assert connector.renew([key]) == [False]
+
+    def test_a_renewed_lease_begins_anew(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        brief = connector.put(b"brief", lease=BRIEF)
+        keys = [connector.put(pattern(36, size), lease=0.3) for size in (SMALL, LARGE, SMALL)]
+        start = last = time.monotonic()
+        while time.monotonic() - start < 0.4:
+            began = time.monotonic()
+            renewed = connector.renew(keys)
+            if time.monotonic() - last > 0.2:
+                pytest.skip("this machine is too busy to renew in time")
+            last = began
+            assert renewed == [True] * 3
+            connector.sweep()
+            time.sleep(0.01)
+        assert [seed_of(connector.get(key)) for key in keys] == [36] * 3
+        assert not connector.exists(brief)
+        self._until_gone(connector, keys)
+
+    def test_a_lease_can_be_given_up_for_another_or_none(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        keys = [connector.put(pattern(37, size), lease=BRIEF) for size in (SMALL, SMALL, LARGE)]
+        assert [
+            connector.lease(key, seconds)
+            for key, seconds in zip(keys, (None, LONG, None), strict=True)
+        ]
+        self._until_gone(connector, [connector.put(b"brief", lease=BRIEF)])
+        assert [seed_of(connector.get(key)) for key in keys] == [37] * 3
+
+    def test_what_is_not_there_has_no_lease(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        leased, other = connector.put(pattern(38, SMALL), lease=LONG), connector.put(b"other")
+        for key in (leased, other):
+            connector.evict(key)
+            assert connector.lease(key, 5.0) is False
+            assert connector.lease(key, None) is False
+        assert connector.renew([leased, other]) == [False, False]
+        assert connector.renew([]) == []
+        assert connector.sweep() == 0
+
+    def test_an_evicted_objects_lease_is_not_its_successors(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        need(connector, ReservingConnector)
+        for size in (SMALL, LARGE):
+            key = connector.reserve()
+            assert connector.put_at(key, pattern(39, size), lease=BRIEF)
+            assert connector.put_at(key, pattern(40, size), lease=LONG) is False
+            connector.evict(key)
+            assert connector.put_at(key, pattern(41, size))
+            self._until_gone(connector, [connector.put(b"brief", lease=BRIEF)])
+            assert seed_of(connector.get(key)) == 41
+
+    def test_many_are_renewed_together(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        keys = connector.put_batch([pattern(n, SMALL) for n in range(300)], lease=LONG)
+        connector.evict(keys[7])
+        assert connector.renew(keys) == [n != 7 for n in range(300)]
+
+    @pytest.mark.parametrize("seconds", [0, -1.0, float("inf"), float("nan")])
+    def test_an_impossible_lease_is_refused(self, connector: Any, seconds: float) -> None:
+        need(connector, LeasingConnector)
+        key = connector.put(b"kept")
+        with pytest.raises(ValueError, match="positive"):
+            connector.put(b"x", lease=seconds)
+        with pytest.raises(ValueError, match="positive"):
+            connector.put_batch([b"x"], lease=seconds)
+        with pytest.raises(ValueError, match="positive"):
+            connector.lease(key, seconds)
+        with pytest.raises(ValueError, match="held"):
+            connector.put(b"x", held=True)
+        assert bytes(connector.get(key)) == b"kept"
+        assert len(list(connector.list())) == 1
+
+    def test_leases_know_their_connectors_keys_and_its_end(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        key = connector.put(b"kept", lease=LONG)
+        for wrong in ("key", 3, ("a", "b"), ("../../etc/passwd",)):
+            with pytest.raises(KeyTypeError):
+                connector.lease(wrong, LONG)
+            with pytest.raises(KeyTypeError):
+                connector.renew([key, wrong])
+        with type(connector).from_config(connector.config()) as other:
+            pass
+        with pytest.raises(ClosedError):
+            other.lease(key, LONG)
+        with pytest.raises(ClosedError):
+            other.renew([key])
+
+    def test_a_killed_producers_leased_object_goes(self, connector: Any, peer: Peer) -> None:
+        need(connector, LeasingConnector)
+        with Peer(connector) as producer:
+            keys = [producer.call(chores.put_leased, 42, n, BRIEF, False) for n in (SMALL, LARGE)]
+            kept = [producer.call(chores.put_leased, 43, n, LONG, False) for n in (SMALL, LARGE)]
+            producer.kill()
+        self._until_gone(connector, keys, peer)
+        assert [seed_of(connector.get(key)) for key in kept] == [43, 43]
+
+    def test_a_producer_killed_at_any_moment_leaves_nothing_without_a_deadline(
+        self, connector: Any
+    ) -> None:
+        need(connector, LeasingConnector)
+        self._need_processes()
+        rng = random.Random(4)
+        for _ in range(2):
+            with Peer(connector) as producer:
+                producer.start(_put_leased_for_ever, LONG)
+                deadline = time.monotonic() + 20
+                while not any(True for _ in connector.list()) and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                time.sleep(rng.random() * 0.02)
+                producer.kill()
+            connector.sweep()
+            found = list(connector.list())
+            assert found
+            assert all(info.until is not None for info in found)
+            connector.clear()
+
+    def test_what_a_suspended_process_holds_is_kept_until_it_is_killed(
+        self, connector: Any
+    ) -> None:
+        need(connector, LeasingConnector)
+        self._need_processes()
+        if not self.holds_leases:
+            pytest.skip("its channel does not know whether a process lives")
+        with Peer(connector) as holder:
+            keys = [holder.call(chores.put_leased, 44, n, BRIEF, True) for n in (SMALL, LARGE)]
+            keys.append(holder.call(chores.put, 44, SMALL))
+            assert holder.call(chores.lease, keys[-1], BRIEF, True) is True
+            holder.send_signal(signal.SIGSTOP)
+            self._until_gone(connector, [connector.put(b"brief", lease=BRIEF)])
+            for _ in range(3):
+                connector.sweep()
+            assert [seed_of(connector.get(key)) for key in keys] == [44, 44, 44]
+            holder.kill()
+        self._until_gone(connector, keys)
+
+    def test_a_renewal_from_elsewhere_counts(self, connector: Any, peer: Peer) -> None:
+        need(connector, LeasingConnector)
+        key = connector.put(pattern(46, SMALL), lease=LONG)
+        assert peer.call(chores.renew, [key]) == [True]
+        assert peer.call(chores.lease, key, BRIEF, False) is True
+        assert connector.renew([key]) == [True]
+        self._until_gone(connector, [key])
+        assert peer.call(chores.renew, [key]) == [False]
+
+    def test_a_process_with_leases_sweeps_by_itself(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        keys = [connector.put(pattern(47, size), lease=BRIEF) for size in (SMALL, LARGE)]
+        deadline = time.monotonic() + 30
+        while any(connector.exists(key) for key in keys) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert not any(connector.exists(key) for key in keys)
+
+    def test_who_opens_sweeps(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        self._need_processes()
+        with Peer(connector) as producer:
+            key = producer.call(chores.put_leased, 48, SMALL, BRIEF, False)
+            producer.kill()
+        time.sleep(BRIEF)
+        with type(connector).from_config(connector.config()) as other:
+            deadline = time.monotonic() + 30
+            while other.exists(key) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert not other.exists(key)
+
+    def _until_gone(self, connector: Any, keys: list[Any], sweeper: Peer | None = None) -> None:
+        """Sweep, here or there, until the keys' leases have run out and they are gone."""
+        deadline = time.monotonic() + 30
+        while any(connector.exists(key) for key in keys) and time.monotonic() < deadline:
+            if sweeper is None:
+                connector.sweep()
+            else:
+                sweeper.call(chores.sweep)
+            time.sleep(0.002)
+        assert not any(connector.exists(key) for key in keys)
+
     # Listing, clearing, sweeping
 
     def test_it_lists_what_it_holds(self, connector: Any) -> None:
@@ -573,6 +788,16 @@ def _put_for_ever(connector: Any, size: int) -> None:
         kept.append(connector.put(data))
         if len(kept) > 3:
             connector.evict(kept.pop(0))
+
+
+def _put_leased_for_ever(connector: Any, lease: float) -> None:
+    deadline = time.monotonic() + 1.0
+    put_at = getattr(connector, "put_at", None)
+    while time.monotonic() < deadline:
+        connector.put(pattern(29, SMALL), lease=lease)
+        connector.put(pattern(29, 100_000), lease=lease)
+        if put_at is not None:
+            put_at(connector.reserve(), pattern(29, SMALL), lease=lease)
 
 
 def _fork(child: Callable[[], None]) -> int:

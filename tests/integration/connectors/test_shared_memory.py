@@ -520,6 +520,53 @@ def test_what_the_killed_left_of_a_space_goes_when_another_is_opened_or_swept(
             connector.clear()
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_overdue_objects_of_a_space_that_nobody_opens_go_when_another_is_opened_or_swept(
+    open_shm: Open, explicit: bool
+) -> None:
+    name, lease = f"test-{uuid.uuid4().hex}", 0.05
+    left = SharedMemoryConnector(name)
+    folder = left._here().area.folder
+    with Peer(left) as peer:
+        left.close()
+        neighbour = open_shm() if explicit else None
+        for size in (100, MB):
+            peer.call(chores.put_leased, 1, size, lease, False)
+        peer.kill()
+    time.sleep(lease)
+    if neighbour is None:
+        open_shm()
+    else:
+        neighbour.sweep()
+    deadline = time.monotonic() + 30
+    while os.path.isdir(folder) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not os.path.isdir(folder)
+
+
+def test_spilled_objects_go_with_their_leases(open_shm: Open, tmp_path: Path) -> None:
+    c = open_shm(max_bytes=0)
+    keys = [c.put(bytes(size), lease=600.0) for size in (100, MB)]
+    assert len(os.listdir(os.readlink(c._here().area.path("spill")))) == 2
+    assert c.renew(keys) == [True, True]
+    assert all(c.lease(key, 0.001) for key in keys)
+    # The process's own thread sweeps as well: what it has in hand is not there for us to sweep.
+    deadline = time.monotonic() + 30
+    while os.path.exists(c._here().area.path(".leases")) and time.monotonic() < deadline:
+        c.sweep()
+    assert not any(map(c.exists, keys))
+    assert not os.listdir(os.readlink(c._here().area.path("spill")))
+    assert used(c) == 0
+
+
+def test_who_never_leases_keeps_no_thread_and_makes_no_folder(open_shm: Open) -> None:
+    c = open_shm()
+    c.evict(c.put(bytes(MB)))
+    c.sweep()
+    assert "isthmus-leases" not in {thread.name for thread in threading.enumerate()}
+    assert not os.path.exists(c._here().area.path(".leases"))
+
+
 def test_what_lies_there_of_another_host_is_not_listed(open_shm: Open) -> None:
     c = open_shm()
     for name in ("0badcafe-1f-0123456789ab", "0badcafe-1f-0123456789ab.seg"):

@@ -279,3 +279,46 @@ def test_arguments_that_do_not_go_together(options: dict[str, Any], match: str) 
 def test_importing_connectors_does_not_import_the_client() -> None:
     code = "import sys, isthmus.connectors, isthmus.store; assert 'redis' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+@pytest.mark.parametrize("size", [10, 70_000])
+def test_an_object_with_its_chunks_goes_by_the_servers_clock(
+    open_redis: Open, raw: redis.Redis, size: int
+) -> None:
+    connector = open_redis(chunk_bytes=10_000)
+    key = connector.put(pattern(1, size), lease=600)
+    other = connector.put(pattern(2, size))
+    lives = [raw.pttl(k) for k in raw.scan_iter(f"*{key.name}*")]
+    assert len(lives) == -(-size // 10_000)
+    assert all(590_000 < ms <= 600_000 for ms in lives)
+    assert connector.lease(other, 100) is True
+    assert connector.renew([key, other]) == [True, True]
+    assert {raw.pttl(k) // 100_000 for k in raw.scan_iter(f"*{other.name}*")} <= {0, 1}
+    assert seed_of(connector.get(other) or b"") == 2
+    assert connector.lease(key, 0.001)
+    deadline = time.monotonic() + 30
+    while list(raw.scan_iter(f"*{key.name}*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert connector.get(key) is None
+    assert not list(raw.scan_iter(f"*{key.name}*"))
+    assert connector.lease(other, None)
+    assert {raw.pttl(k) for k in raw.scan_iter(f"*{other.name}*")} == {-1}
+    assert connector.get_range(other, 0, 8) == pattern(2, 8)
+
+
+def test_a_lease_of_more_than_two_years_is_refused(open_redis: Open) -> None:
+    connector = open_redis()
+    with pytest.raises(ValueError, match="too long"):
+        connector.put(b"x", lease=1e9)
+    key = connector.put(b"x", lease=6e7)
+    assert connector.renew([key]) == [True]
+
+
+def test_another_programs_key_gets_no_lease(open_redis: Open, raw: redis.Redis) -> None:
+    connector = open_redis()
+    key = connector.reserve()
+    raw.set(f"{connector.config()['prefix']}:{{{key.name}}}", b"theirs")
+    for use in (lambda: connector.lease(key, 5.0), lambda: connector.renew([key])):
+        with pytest.raises(BrokenError, match="no object of isthmus"):
+            use()
+    assert raw.ttl(f"{connector.config()['prefix']}:{{{key.name}}}") == -1

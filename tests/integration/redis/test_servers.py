@@ -195,8 +195,17 @@ def test_a_cluster() -> None:
                     client.execute_command("CLUSTER SETSLOT", slot, "NODE", b.cluster("myid"))
                 assert connector.put_at(moved, pattern(9, 9_000)) is True
                 assert seed_of(connector.get(moved) or b"") == 9
-                assert connector.clear() == 31
-                assert a.dbsize() == b.dbsize() == 0
+                leased = connector.put_batch([pattern(n, 300 * n) for n in range(20)], lease=600)
+                assert connector.renew([*leased, keys[0]]) == [True] * 20 + [False]
+                ttls = [c.pttl(key) for c in (a, b) for key in c.keys() if c.pttl(key) >= 0]
+                assert len(ttls) > 50  # chunks too
+                assert min(ttls) > 590_000
+                assert all(connector.lease(key, None) for key in leased[:19])
+                assert connector.lease(leased[19], 0.001)
+                eventually(lambda: not connector.exists(leased[19]))
+                assert connector.clear() == 31 + 19
+                # The server forgets expired chunks that nobody asks for within a moment.
+                eventually(lambda: a.dbsize() == b.dbsize() == 0)
 
 
 def test_a_sentinel_leads_to_the_primary(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,12 @@ def test_the_command_line_lists_and_frees(
     (space,) = json.loads(isthmus("store", "ls", *where, "--json", cwd=tmp_path))
     assert (space["objects"], space["bytes"]) == (2, 5_001_000)
     assert space["bytes_of_the_dead"] == 1_000
+    assert connector.lease(key, 600)
+    (space,) = json.loads(isthmus("store", "ls", *where, "--json", "--objects", cwd=tmp_path))
+    assert (space["leased"], space["overdue"]) == (1, 0)
+    (leased,) = (o for o in space["contents"] if o["until"] is not None)
+    assert leased["bytes"] == 5_000_000
+    assert "in 9 min" in isthmus("store", "ls", *where, "--objects", cwd=tmp_path)
     isthmus("store", "gc", "--dead", *where, cwd=tmp_path)
     assert connector.exists(key)
     assert not connector.exists(theirs)

@@ -22,6 +22,19 @@ for size in map(int, sys.argv[2:]):
     connector.put(bytes(size))
 """
 
+LEASED = """
+import os, sys, time
+from isthmus.connectors.file import FileConnector
+from isthmus.connectors.leases import upkeep
+connector = FileConnector(sys.argv[1])
+with upkeep.paused():
+    connector.put(bytes(10))
+    connector.put(bytes(300), lease=3600)
+    connector.put(bytes(2000), lease=0.01)
+    time.sleep(0.01)
+    os._exit(0)
+"""
+
 KILLED = """
 import os, signal, sys
 from isthmus.connectors.file import FileConnector
@@ -106,6 +119,29 @@ def test_gc_of_the_dead_asks_nothing_and_spares_the_living(
     [freed] = json.loads(capsys.readouterr().out)["spaces"]
     assert (freed["objects"], freed["object_bytes"]) == (2, 3000)
     assert listed(tmp_path, capsys)["bytes"] == 500
+
+
+def test_leases_are_told_and_what_is_overdue_is_freed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run([sys.executable, "-c", LEASED, str(tmp_path)], check=True)
+    contents = listed(tmp_path, capsys)["contents"]
+    assert isinstance(contents, list)
+    assert {o["bytes"]: o["overdue"] for o in contents} == {10: False, 2000: True, 300: False}
+    assert {o["bytes"] for o in contents if o["until"] is None} == {10}
+    assert store("ls", folder=tmp_path) == 0
+    assert "2, 1 overdue" in capsys.readouterr().out
+    assert store("ls", "--objects", folder=tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "overdue 0 s" in shown
+    assert "in 1 h" in shown or "in 59 min" in shown
+    assert store("gc", "--dry-run", folder=tmp_path) == 0
+    assert "would free 1 objects whose lease had run out, 2.00 kB" in capsys.readouterr().out
+    assert listed(tmp_path, capsys)["objects"] == 3
+    assert store("gc", folder=tmp_path) == 0
+    freed = capsys.readouterr().out
+    assert "freed 1 objects whose lease had run out, 2.00 kB, 0 B of unfinished writes" in freed
+    assert listed(tmp_path, capsys)["bytes"] == 310
 
 
 def test_older_than_counts_from_when_it_was_stored(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from isthmus.connectors import unfinished
 from isthmus.connectors.file import FileConnector, FileKey
 from isthmus.connectors.mapping import map_private, read
 from isthmus.connectors.naming import (
@@ -70,6 +72,34 @@ def test_a_sweeper_and_a_beginning_writer_agree(tmp_path: Path) -> None:
     assert all(connector.get(key) == b"x" * 1000 for key in keys)
     connector.clear()
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("lease", [None, 600.0])
+@pytest.mark.parametrize("method", ["put", "put_at"])
+def test_a_sweeper_between_two_locks_of_a_writer_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, lease: float | None
+) -> None:
+    data = bytes(range(256)) * 10_000
+    with FileConnector(tmp_path) as connector, FileConnector(tmp_path) as sweeper:
+        lock = unfinished.Unfinished.open_to_readers
+        sweeps = [2_560_000, 2_560_000]
+
+        def interrupted(file: Unfinished) -> None:
+            if sweeps:
+                fcntl.flock(file.fd, fcntl.LOCK_UN)  # as the kernel does, on the way to the other
+                assert sweeper.sweep() == sweeps.pop(0)
+            lock(file)
+
+        monkeypatch.setattr(unfinished.Unfinished, "open_to_readers", interrupted)
+        if method == "put":
+            key = connector.put(data, lease=lease)
+        else:
+            key = connector.reserve()
+            assert connector.put_at(key, data, lease=lease) is True
+        assert connector.get(key) == data
+        assert (connector.stat(key).until is None) is (lease is None)  # type: ignore[union-attr]
+        connector.sweep()
+        assert connector.get(key) == data
 
 
 def test_more_pieces_than_one_call_takes(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from isthmus.connectors.handle import ConnectorHandle
+from isthmus.connectors.leases import terms
 from isthmus.connectors.naming import fresh_name, host_id, is_name, owner
 from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.protocol import Buffer, ObjectInfo
 from isthmus.connectors.redis.access import RedisSpec, refusal
 from isthmus.connectors.redis.channel import Channel
-from isthmus.connectors.redis.layout import EVICT, Head, Layout
+from isthmus.connectors.redis.layout import EVICT, LEASE, Head, Layout, milliseconds
 from isthmus.connectors.redis.link import command, raise_first
 from isthmus.connectors.redis.transfer import FOREIGN, Transfer
 from isthmus.errors import KeyTypeError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RedisConnector", "RedisKey"]
 
 _SMALL_AHEAD = 64
+_KEYS_PER_SCRIPT = 128  # while a script runs, the server serves nobody else
 _RECHECK_SECONDS = 1.0  # a waiter's doorbell is lost where a server fails over
 
 
@@ -116,6 +118,7 @@ class RedisConnector(ConnectorHandle[RedisKey]):
             timeout,
         )
         self._channel = Channel(spec)
+        self._cluster = cluster
         super().__init__(spec)
         self._layout = Layout(prefix)
         self._transfer = Transfer(
@@ -124,24 +127,34 @@ class RedisConnector(ConnectorHandle[RedisKey]):
         self._chunk = chunk_bytes
         self._host = host_id()
 
-    def put(self, obj: Payload) -> RedisKey:
-        """Store an object: one request if it fits in a chunk."""
+    def put(self, obj: Payload, *, lease: float | None = None, held: bool = False) -> RedisKey:
+        """Store an object: one request if it fits in a chunk.
+
+        Args:
+            obj: the object's bytes.
+            lease: seconds, at most two years, timed by the server.
+            held: has no effect: the server does not know whether a process lives.
+        """
+        life = milliseconds(terms(lease, held))
         key = self.reserve()
         flat = pieces(obj)
         manifest, size = self._manifest(key), total(flat)
 
         def store(link: Link) -> None:
             if size > self._chunk:
-                self._transfer.store(link, key.name, flat, b"")
+                self._transfer.store(link, key.name, flat, life, b"")
             else:
-                raise_first(link.run([self._transfer.whole(key.name, flat)], window=1))
+                raise_first(link.run([self._transfer.whole(key.name, flat, life)], window=1))
 
         self._channel.at(manifest, store, need=size)
         return key
 
-    def put_batch(self, objs: Sequence[Payload]) -> _Keys:
+    def put_batch(
+        self, objs: Sequence[Payload], *, lease: float | None = None, held: bool = False
+    ) -> _Keys:
         """Store several objects, the small ones in few round trips."""
         self._check()
+        life = milliseconds(terms(lease, held))
         flats = [pieces(obj) for obj in objs]
         keys = [self.reserve() for _ in objs]
         small = [n for n, flat in enumerate(flats) if total(flat) <= self._chunk]
@@ -149,13 +162,13 @@ class RedisConnector(ConnectorHandle[RedisKey]):
         for group in self._channel.groups(manifests, small):
 
             def store(link: Link, group: Sequence[int] = group) -> None:
-                requests = (self._transfer.whole(keys[n].name, flats[n]) for n in group)
+                requests = (self._transfer.whole(keys[n].name, flats[n], life) for n in group)
                 raise_first(link.run(requests, window=_SMALL_AHEAD))
 
             need = sum(total(flats[n]) for n in group)
             self._channel.at(manifests[group[0]], store, need=need)
         for n in sorted(set(range(len(keys))).difference(small)):
-            keys[n] = self.put(objs[n])
+            keys[n] = self.put(objs[n], lease=lease, held=held)
         return keys
 
     def get(self, key: RedisKey) -> Buffer | None:
@@ -202,21 +215,49 @@ class RedisConnector(ConnectorHandle[RedisKey]):
         self._check()
         return RedisKey(fresh_name(self._host))
 
-    def put_at(self, key: RedisKey, obj: Payload) -> bool:
+    def put_at(
+        self, key: RedisKey, obj: Payload, *, lease: float | None = None, held: bool = False
+    ) -> bool:
         """Store an object under a reserved key if none lies there, and wake those who wait for it."""
+        life = milliseconds(terms(lease, held))
         manifest, flat = self._manifest(key), pieces(obj)
         size = total(flat)
 
         def store(link: Link) -> bool:
             if size > self._chunk:
-                return self._transfer.store(link, key.name, flat, manifest)
-            set_once = self._transfer.whole(key.name, flat, b"NX")
+                return self._transfer.store(link, key.name, flat, life, manifest)
+            set_once = self._transfer.whole(key.name, flat, life, b"NX")
             ring = command(b"PUBLISH", manifest, b"")
             return raise_first(link.run([set_once, ring], window=2))[0] is not None
 
         if size > self._chunk and self.exists(key):
             return False  # nothing need be sent to find that out
         return self._channel.at(manifest, store, need=size)
+
+    def lease(self, key: RedisKey, seconds: float | None, *, held: bool = False) -> bool:
+        """Let the object go `seconds` from now, by the server's clock, unless its lease is renewed.
+
+        Args:
+            key: of the object.
+            seconds: at most two years; None to keep it until it is evicted.
+            held: has no effect: the server does not know whether a process lives.
+        """
+        life = milliseconds(terms(seconds, held))
+        return self._lease([key], b"%x" % life if life else b"")[0]
+
+    def renew(self, keys: Sequence[RedisKey]) -> _Answers:
+        """Begin the period of each object's lease anew, in few round trips."""
+        self._check()
+        return self._lease(keys, b"renew")
+
+    def _lease(self, keys: Sequence[RedisKey], how: bytes) -> _Answers:
+        manifests = [self._manifest(key) for key in keys]
+        # Keys of one script must lie on one node of a cluster, and in one slot.
+        share = 1 if self._cluster else _KEYS_PER_SCRIPT
+        shares = [manifests[n : n + share] for n in range(0, len(manifests), share)]
+        asked = [command(b"EVAL", LEASE, len(some), *some, how) for some in shares]
+        replies = self._channel.ask_each([some[0] for some in shares], asked)
+        return [self._was_there(done) for reply in replies for done in reply]
 
     def wait(self, key: RedisKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`: subscribes, looks, and is woken by `put_at`.
@@ -265,7 +306,7 @@ class RedisConnector(ConnectorHandle[RedisKey]):
         """Delete chunks that lost their manifest (somebody deleted it by hand); return the bytes freed.
 
         What killed writers left is not among them: the server deletes it, `unfinished_seconds` after
-        it was written.
+        it was written. Nor are objects whose lease has run out: the server deletes those at once.
         """
         self._check()
         freed = 0
@@ -290,9 +331,13 @@ class RedisConnector(ConnectorHandle[RedisKey]):
     def _stat(self, keys: Sequence[RedisKey]) -> Iterator[ObjectInfo | None]:
         manifests = [self._manifest(key) for key in keys]
         looks = self._channel.ask_each(manifests, [self._transfer.look(k.name) for k in keys])
-        for key, look in zip(keys, looks, strict=True):
-            head = Head.read(look)
-            yield head and ObjectInfo(key, head.size, head.created, owner(key.name, self._host))
+        heads = [Head.read(look) for look in looks]
+        leased = [m for m, head in zip(manifests, heads, strict=True) if head and head.lease]
+        lives = self._channel.ask_each(leased, [command(b"PTTL", m) for m in leased])
+        until = {m: time.time() + ms / 1000 for m, ms in zip(leased, lives, strict=True) if ms >= 0}
+        for key, manifest, head in zip(keys, manifests, heads, strict=True):
+            whose = owner(key.name, self._host)
+            yield head and ObjectInfo(key, head.size, head.created, whose, until.get(manifest))
 
     def _was_there(self, evicted: int) -> bool:
         if evicted < 0:
@@ -311,6 +356,7 @@ class RedisConnector(ConnectorHandle[RedisKey]):
 
 # Named out here: inside the class, `list` is its method.
 _Keys: TypeAlias = "list[RedisKey]"
+_Answers: TypeAlias = "list[bool]"
 _Buffers: TypeAlias = "list[Buffer | None]"
 
 

@@ -15,21 +15,31 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from isthmus.connectors.naming import is_name
 
-__all__ = ["COMMIT", "EVICT", "HEAD_BYTES", "Head", "Layout"]
+if TYPE_CHECKING:
+    from isthmus.connectors.leases import Terms
+
+__all__ = ["COMMIT", "EVICT", "HEAD_BYTES", "LEASE", "Head", "Layout", "milliseconds"]
+
+_LONGEST_MILLISECONDS = 0xFFFFFFFFF  # as many digits as a head has room for: two years
 
 HEAD_BYTES = 64
-_HEAD = re.compile(rb"isthmus1 ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]{12}) *\n")
+_HEAD = re.compile(
+    rb"isthmus1 ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]+) ([0-9a-f]{12})(?: ([0-9a-f]+))? *\n"
+)
 
 COMMIT = b"""
 local parts = KEYS[1] .. ':' .. ARGV[1] .. ':'
 local last = tonumber(ARGV[2])
 local won = 1
 for i = 0, last do
-  if redis.call('PERSIST', parts .. i) == 0 then won = -1 end
+  local kept
+  if ARGV[4] == '' then kept = redis.call('PERSIST', parts .. i)
+  else kept = redis.call('PEXPIRE', parts .. i, ARGV[4]) end
+  if kept == 0 then won = -1 end
 end
 if won == 1 then won = redis.call('RENAMENX', parts .. '0', KEYS[1]) end
 if won ~= 1 then
@@ -40,7 +50,8 @@ end
 return won
 """
 """Make the chunks of a token an object: 1 done, 0 there is one already, -1 a chunk is gone. What does not
-become an object is deleted. Arguments: token, last number, the channel to ring or an empty string."""
+become an object is deleted. Arguments: token, last number, the channel to ring or an empty string, the
+milliseconds of its lease or an empty string."""
 
 EVICT = b"""
 local head = redis.call('GETRANGE', KEYS[1], 0, 63)
@@ -55,6 +66,38 @@ return 1
 """
 """Delete an object at once, chunks included: 1 done, 0 there was none, -1 the key is somebody else's."""
 
+LEASE = b"""
+local done = {}
+for n, manifest in ipairs(KEYS) do
+  local head = redis.call('GETRANGE', manifest, 0, 63)
+  local size, chunk, made, token, lease =
+    string.match(head, '^isthmus1 (%x+) (%x+) (%x+) (%x+) ?(%x*) *\\n$')
+  if head == '' then done[n] = 0
+  elseif not size then done[n] = -1
+  elseif ARGV[1] == 'renew' and lease == '' then done[n] = 0
+  else
+    if ARGV[1] ~= 'renew' and lease ~= ARGV[1] then
+      lease = ARGV[1]
+      local text = 'isthmus1 ' .. size .. ' ' .. chunk .. ' ' .. made .. ' ' .. token
+      if lease ~= '' then text = text .. ' ' .. lease end
+      if #text > 63 then return redis.error_reply('ERR the object is too large for a lease') end
+      redis.call('SETRANGE', manifest, 0, text .. string.rep(' ', 63 - #text) .. '\\n')
+    end
+    for i = 0, math.max(0, math.ceil(tonumber(size, 16) / tonumber(chunk, 16)) - 1) do
+      local key = manifest
+      if i > 0 then key = manifest .. ':' .. token .. ':' .. i end
+      if lease == '' then redis.call('PERSIST', key)
+      else redis.call('PEXPIRE', key, tonumber(lease, 16)) end
+    end
+    done[n] = 1
+  end
+end
+return done
+"""
+"""Begin a lease on several objects, chunks included, all at one moment of the server's clock. For each: 1
+done, 0 there is no object or no lease to renew, -1 the key is somebody else's. Argument: its milliseconds
+in hex, an empty string for none, or ``renew``."""
+
 
 class Head(NamedTuple):
     """What a manifest says of its object."""
@@ -67,11 +110,13 @@ class Head(NamedTuple):
     """Unix time in seconds, by its producer's clock."""
     token: str
     """Of the `put` that stored it."""
+    lease: int = 0
+    """Milliseconds of its lease, 0 without one. When it ends is the key's time to live."""
 
     @classmethod
-    def fresh(cls, size: int, chunk: int) -> Head:
+    def fresh(cls, size: int, chunk: int, lease: int = 0) -> Head:
         """Return the head of an object that is about to be stored."""
-        return cls(size, chunk, time.time(), os.urandom(6).hex())
+        return cls(size, chunk, time.time(), os.urandom(6).hex(), lease)
 
     @classmethod
     def read(cls, data: bytes | bytearray | memoryview) -> Head | None:
@@ -79,18 +124,40 @@ class Head(NamedTuple):
         found = _HEAD.fullmatch(data[:HEAD_BYTES])
         if found is None:
             return None
-        size, chunk, milliseconds = (int(found[i], 16) for i in (1, 2, 3))
-        return cls(size, chunk, milliseconds / 1000, found[4].decode()) if chunk else None
+        size, chunk, created, lease = (int(found[i] or b"0", 16) for i in (1, 2, 3, 5))
+        return cls(size, chunk, created / 1000, found[4].decode(), lease) if chunk else None
 
     def write(self) -> bytes:
         """Return the 64 bytes."""
         text = f"isthmus1 {self.size:x} {self.chunk:x} {int(self.created * 1000):x} {self.token}"
+        if self.lease:
+            text = f"{text} {self.lease:x}"
+        if len(text) >= HEAD_BYTES:
+            raise ValueError(
+                f"an object of {self.size} bytes with a lease needs a larger chunk_bytes"
+            )
         return text.encode().ljust(HEAD_BYTES - 1) + b"\n"
 
     @property
     def chunks(self) -> int:
         """Number of chunks beside the one in the manifest."""
         return max(0, -(-self.size // self.chunk) - 1)
+
+
+def milliseconds(given: Terms | None) -> int:
+    """Return the length of a lease as the server counts it, 0 for none.
+
+    Raises:
+        ValueError: it is longer than two years.
+    """
+    if given is None:
+        return 0
+    length = max(1, round(given.seconds * 1000))
+    if length > _LONGEST_MILLISECONDS:
+        raise ValueError(
+            f"a lease of {given.seconds:g} s is too long; give none, and evict the object"
+        )
+    return length
 
 
 class Layout:

@@ -45,24 +45,26 @@ class Transfer:
         self._chunk = chunk
         self._life = life
 
-    def whole(self, name: str, flat: Pieces, *options: bytes) -> Command:
-        """Return the request that stores an object of one chunk."""
-        head = Head.fresh(total(flat), self._chunk).write()
-        return command(b"SET", self._layout.manifest(name), [head, *flat], *options)
+    def whole(self, name: str, flat: Pieces, lease: int, *options: bytes) -> Command:
+        """Return the request that stores an object of one chunk, with a lease of so many milliseconds."""
+        head = Head.fresh(total(flat), self._chunk, lease).write()
+        life: tuple[bytes | int, ...] = (b"PX", lease) if lease else ()
+        return command(b"SET", self._layout.manifest(name), [head, *flat], *options, *life)
 
-    def store(self, link: Link, name: str, flat: Pieces, bell: bytes) -> bool:
+    def store(self, link: Link, name: str, flat: Pieces, lease: int, bell: bytes) -> bool:
         """Store an object of several chunks if none is there.
 
         Args:
             link: to the server.
             name: of the object.
             flat: its pieces.
+            lease: its milliseconds, 0 for none.
             bell: the channel to ring, or nothing.
 
         Returns:
             False if there was an object.
         """
-        head = Head.fresh(total(flat), self._chunk)
+        head = Head.fresh(total(flat), self._chunk, lease)
         parts = [self._layout.chunk(name, head.token, n) for n in range(head.chunks + 1)]
         contents = _cut(flat, self._chunk)
         contents[0].insert(0, head.write())
@@ -81,7 +83,8 @@ class Transfer:
             list(link.run((command(b"UNLINK", part) for part in parts), window=_SMALL_AHEAD))
             raise refused
         manifest, token = self._layout.manifest(name), head.token.encode()
-        commit = command(b"EVAL", COMMIT, 1, manifest, token, head.chunks, bell)
+        life = b"%d" % lease if lease else b""
+        commit = command(b"EVAL", COMMIT, 1, manifest, token, head.chunks, bell, life)
         (won,) = raise_first(link.run([commit], window=1))
         if won == -1:
             raise BrokenError(

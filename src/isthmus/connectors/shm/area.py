@@ -15,6 +15,7 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING
 
+from isthmus.connectors.leases.folder import LEASES, stale
 from isthmus.connectors.naming import host_id, is_name
 from isthmus.connectors.unfinished import try_lock
 from isthmus.errors import BrokenError, SpecError
@@ -26,6 +27,7 @@ __all__ = ["Area", "private_folder", "root"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _OWN = (".open", ".ledger")
+_LATELY_SECONDS = 60.0
 _HINT = "let ISTHMUS_SHM_DIR name a folder in memory that exists and that you may write to"
 
 
@@ -129,14 +131,22 @@ class Area:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
 
-    def deserted(self) -> Iterator[str]:
-        """Yield the names of this user's other areas that nobody has open and that hold no large object."""
+    def deserted(self, *, leased: bool) -> Iterator[str]:
+        """Yield the names of this user's other areas that nobody has open and where something may go.
+
+        Args:
+            leased: those with leases that nobody looked at lately; else those that hold no large object
+                and no leases.
+        """
         for name in os.listdir(self._parent):
             folder = os.path.join(self._parent, name)
             if folder == self.folder or not _NAME.fullmatch(name):
                 continue
             with contextlib.suppress(OSError):  # gone meanwhile, or not an area
-                if any(map(is_name, os.listdir(folder))):
+                if leased:
+                    if not stale(folder, _LATELY_SECONDS):
+                        continue
+                elif any(n == LEASES or is_name(n) for n in os.listdir(folder)):
                     continue
                 fd = os.open(
                     os.path.join(folder, ".open"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600

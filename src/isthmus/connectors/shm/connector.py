@@ -7,25 +7,28 @@ import os
 import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.handle import ConnectorHandle
+from isthmus.connectors.leases import OFTEN_SECONDS, now, stale, terms, upkeep
 from isthmus.connectors.mapping import map_private, read
 from isthmus.connectors.naming import fresh_name, is_name, made_here, owner
 from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.polling import poll
 from isthmus.connectors.protocol import ObjectInfo
 from isthmus.connectors.shm.segment import PACKED_BYTES, SUFFIX
-from isthmus.connectors.shm.session import Session
+from isthmus.connectors.shm.session import Session, lease_name
 from isthmus.errors import ElsewhereError, KeyTypeError, SpecError
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from isthmus.connectors.leases import Terms
+    from isthmus.connectors.leases.grant import Grant
     from isthmus.connectors.protocol import Buffer, Payload
 
 __all__ = ["SharedMemoryConnector", "SharedMemoryKey", "SharedMemorySpec"]
@@ -99,11 +102,18 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         self._open: Session | None = Session(self._shared)
         self._finalizer = weakref.finalize(self, Session.close, self._open)
         renew_after_fork(self)
-        if self._open.area.alone:
-            self._sweep_deserted()
+        area = self._open.area
+        if area.alone:
+            self._sweep_deserted(leased=False)
+        if stale(area.folder, OFTEN_SECONDS) or (area.alone and any(area.deserted(leased=True))):
+            upkeep.watch(self, now())
 
-    def put(self, obj: Payload) -> SharedMemoryKey:
+    def put(
+        self, obj: Payload, *, lease: float | None = None, held: bool = False
+    ) -> SharedMemoryKey:
         """Store an object: packed if it is small, in memory if there is room, else on disk."""
+        if (lease is not None or held) and (given := terms(lease, held)) is not None:
+            return self._put_leased(obj, given)
         here = self._here()
         flat = pieces(obj)
         size = total(flat)
@@ -116,6 +126,34 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         name = fresh_name(here.area.host)
         here.store(name, flat, size, absent=False)
         return SharedMemoryKey(name)
+
+    def _put_leased(self, obj: Payload, given: Terms) -> SharedMemoryKey:
+        here = self._here()
+        here.ledger.note_lease()
+        flat = pieces(obj)
+        size = total(flat)
+        key: SharedMemoryKey | None = None
+        if size <= PACKED_BYTES:
+
+            def grant(name: str, offset: int) -> Grant:
+                return here.leases.grant(lease_name(name, offset, size), 1, given)
+
+            packed = here.packer.append(flat, size, grant)
+            if packed is None and here.make_room():
+                packed = here.packer.append(flat, size, grant)
+            if packed is not None:
+                key = SharedMemoryKey(*packed, size)
+        if key is None:
+            key = SharedMemoryKey(fresh_name(here.area.host))
+            here.store(key.name, flat, size, absent=False, given=given)
+        upkeep.watch(self, now() + given.seconds)
+        return key
+
+    def put_batch(
+        self, objs: Sequence[Payload], *, lease: float | None = None, held: bool = False
+    ) -> _Keys:
+        """Store several objects, one after the other."""
+        return [self.put(obj, lease=lease, held=held) for obj in objs]
 
     def get(self, key: SharedMemoryKey) -> Buffer | None:
         """Return a copy of a small object, a private mapping of a large one; both may be written to."""
@@ -161,25 +199,60 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
 
     def evict(self, key: SharedMemoryKey) -> None:
         """Delete an object; its memory is free when the last view of it is gone."""
-        here = self._reach(key)
-        if key.offset >= 0:
-            segment = here.segment(key.name)
-            if segment is not None:
-                segment.evict(key.offset, key.size, here.ledger)
-        else:
-            here.evict_file(key.name)
+        self._reach(key).evict(*key)
 
     def reserve(self) -> SharedMemoryKey:
         """Return a fresh key under which nothing lies yet."""
         return SharedMemoryKey(fresh_name(self._here().area.host))
 
-    def put_at(self, key: SharedMemoryKey, obj: Payload) -> bool:
+    def put_at(
+        self,
+        key: SharedMemoryKey,
+        obj: Payload,
+        *,
+        lease: float | None = None,
+        held: bool = False,
+    ) -> bool:
         """Store an object under a reserved key if none lies there."""
+        given = terms(lease, held)
         here = self._reach(key)
         if key.offset >= 0:
             raise KeyTypeError(type(self).__name__, "SharedMemoryKey from reserve()", key)
         flat = pieces(obj)
-        return here.store(key.name, flat, total(flat), absent=True)
+        if given is not None:
+            here.ledger.note_lease()
+        won = here.store(key.name, flat, total(flat), absent=True, given=given)
+        if won and given is not None:
+            upkeep.watch(self, now() + given.seconds)
+        return won
+
+    def lease(self, key: SharedMemoryKey, seconds: float | None, *, held: bool = False) -> bool:
+        """Let the object go `seconds` from now unless its lease is renewed by then.
+
+        Raises:
+            BrokenError: another process has the lease locked, and is suspended.
+        """
+        given = terms(seconds, held)
+        here = self._reach(key)
+        if given is None:
+            return (
+                here.leases.lease(lease_name(*key), None)
+                if here.ledger.leased
+                else self.exists(key)
+            )
+        here.ledger.note_lease()
+        found = here.leases.lease(lease_name(*key), given)
+        if found:
+            upkeep.watch(self, now() + given.seconds)
+        return found
+
+    def renew(self, keys: Sequence[SharedMemoryKey]) -> _Answers:
+        """Begin the period of each object's lease anew."""
+        dues = [self._reach(key).leases.renew(lease_name(*key)) for key in keys]
+        known = [due for due in dues if due is not None]
+        if known:
+            upkeep.watch(self, min(known))
+        return [due is not None for due in dues]
 
     def wait(self, key: SharedMemoryKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`, looking every 0.5 to 5 ms."""
@@ -199,7 +272,8 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
             elif (segment := here.segment(base)) is not None:
                 for found in segment:
                     key = SharedMemoryKey(base, found.offset, found.size)
-                    yield ObjectInfo(key, found.size, found.created, owner(base, here.area.host))
+                    whose, until = owner(base, here.area.host), self._until(here, key)
+                    yield ObjectInfo(key, found.size, found.created, whose, until)
 
     def stat(self, key: SharedMemoryKey) -> ObjectInfo | None:
         """Return what is known of one object."""
@@ -208,12 +282,14 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if key.offset >= 0:
             segment = here.segment(key.name)
             found = None if segment is None else segment.find(key.offset, key.size)
-            return None if found is None else ObjectInfo(key, found.size, found.created, whose)
+            if found is None:
+                return None
+            return ObjectInfo(key, found.size, found.created, whose, self._until(here, key))
         try:
             file = os.stat(here.area.path(key.name))
         except FileNotFoundError:
             return None
-        return ObjectInfo(key, file.st_size, file.st_mtime, whose)
+        return ObjectInfo(key, file.st_size, file.st_mtime, whose, self._until(here, key))
 
     def clear(self) -> int:
         """Delete every object of this name, whoever stored it."""
@@ -229,16 +305,27 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         return gone
 
     def sweep(self) -> int:
-        """Delete what killed processes left unfinished; return the bytes freed.
+        """Delete what killed processes left unfinished, and what is overdue; return the bytes freed.
 
-        Areas of other names that nobody has open go too if they hold no object.
+        Other names that nobody has open are swept too, and go if they hold no object.
         """
-        self._sweep_deserted()
+        self._sweep_deserted(leased=False)
+        self._sweep_deserted(leased=True)
         return self._here().sweep()
 
-    def _sweep_deserted(self) -> None:
+    def _sweep_leases(self) -> float | None:
+        here = self._here()
+        if here.area.alone:
+            self._sweep_deserted(leased=True)
+        return here.leases.sweep().due
+
+    @staticmethod
+    def _until(here: Session, key: SharedMemoryKey) -> float | None:
+        return here.leases.until(lease_name(*key)) if here.ledger.leased else None
+
+    def _sweep_deserted(self, *, leased: bool) -> None:
         # Many names are made up for one run: nobody would ever come back to clean up under them.
-        for name in self._here().area.deserted():
+        for name in self._here().area.deserted(leased=leased):
             with contextlib.suppress(OSError):
                 Session(SharedMemorySpec(name)).close()
 
@@ -266,6 +353,7 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         return here
 
     def _release(self) -> None:
+        upkeep.forget(self)
         self._finalizer()
         self._open = None  # and with it, the mappings of segments
 
@@ -275,3 +363,8 @@ class SharedMemoryConnector(ConnectorHandle[SharedMemoryKey]):
         if self._open is not None:
             self._open.abandon()
             self._open = None
+
+
+# Named out here: inside the class, `list` is its method.
+_Keys: TypeAlias = "list[SharedMemoryKey]"
+_Answers: TypeAlias = "list[bool]"

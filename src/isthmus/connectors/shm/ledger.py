@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEDGER_BYTES", "Ledger"]
 
-_USED, _LIMIT, _SQUEEZED = 0, 1, 2
+_USED, _LIMIT, _SQUEEZED, _LEASED = 0, 1, 2, 3
 _WORDS = 8
 LEDGER_BYTES = _WORDS * 8
 
@@ -113,6 +113,15 @@ class Ledger:
         asked = self._words[_SQUEEZED] != self._squeezed
         self._squeezed = self._words[_SQUEEZED]
         return asked
+
+    @property
+    def leased(self) -> bool:
+        """Whether any object of the area was ever leased: else nobody need look for leases."""
+        return bool(self._words[_LEASED])
+
+    def note_lease(self) -> None:
+        """Note that an object is about to be."""
+        self._words[_LEASED] = 1
 
     @property
     def used(self) -> int:

@@ -48,6 +48,10 @@ class Recycled(Unfinished):
             self.discard()
             raise
 
+    def _write_anew(self) -> None:
+        super()._write_anew()
+        self.mapping = None  # of the file that is gone
+
     def _copy(self, pieces: Sequence[bytes | memoryview]) -> None:
         if self.mapping is None:
             self.mapping = mmap.mmap(self.fd, self.size, flags=mmap.MAP_SHARED | _POPULATE)

@@ -24,8 +24,9 @@ from isthmus.connectors.unfinished import full, remove, try_lock, write_pieces
 from isthmus.errors import ClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from isthmus.connectors.leases.grant import Grant
     from isthmus.connectors.shm.area import Area
     from isthmus.connectors.shm.ledger import Ledger
 
@@ -145,8 +146,19 @@ class Packer:
         self._at = self._size = 0
         self._closed = False
 
-    def append(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[str, int] | None:
-        """Store an object; return its segment's name and its offset, or None if there is no room."""
+    def append(
+        self,
+        pieces: Sequence[bytes | memoryview],
+        size: int,
+        grant: Callable[[str, int], Grant] | None = None,
+    ) -> tuple[str, int] | None:
+        """Store an object; return its segment's name and its offset, or None if there is no room.
+
+        Args:
+            pieces: the object's bytes.
+            size: of all of them.
+            grant: gives a lease to what will lie in a segment at an offset.
+        """
         need = _RECORD.size + _padded(size)
         with self._lock:
             if (self._segment is None or self._at + need > self._size) and not self._renew():
@@ -159,11 +171,15 @@ class Packer:
                 if full(error):
                     return None
                 raise
-            self._at = at + need
-            # The order matters: nobody looks beyond the end, so a writer killed above left nothing.
-            self._segment.words[_END] = self._at
-            self._segment.words[_ADDED] += 1
-            return self._name, at + _RECORD.size
+            place = self._name, at + _RECORD.size
+            with contextlib.nullcontext() if grant is None else grant(*place) as granted:
+                self._at = at + need
+                # The order matters: nobody looks beyond the end, so a writer killed above left nothing.
+                self._segment.words[_END] = self._at
+                self._segment.words[_ADDED] += 1
+                if granted is not None:
+                    granted.won = True
+            return place
 
     def seal(self) -> None:
         """End the current segment, if there is one."""

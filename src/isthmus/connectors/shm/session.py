@@ -8,7 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from isthmus.connectors.naming import is_unfinished
+from isthmus.connectors.leases import LeaseFolder
+from isthmus.connectors.naming import is_name, is_unfinished
 from isthmus.connectors.shm.area import Area
 from isthmus.connectors.shm.ledger import LEDGER_BYTES, Ledger
 from isthmus.connectors.shm.pool import Pool, Recycled
@@ -20,9 +21,10 @@ from isthmus.errors import BrokenError, FullError, IsthmusError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from isthmus.connectors.leases import Terms
     from isthmus.connectors.shm.connector import SharedMemorySpec
 
-__all__ = ["Session"]
+__all__ = ["Session", "lease_name"]
 
 _MOST_SEGMENTS = 64  # mapped at a time: a descriptor each
 _SWEEP_SECONDS = 1.0
@@ -50,10 +52,11 @@ class Session:
             raise BrokenError(where, error.strerror) from error
         self.packer = Packer(self.area, self.ledger)
         self.pool = Pool(self.ledger)
+        self.leases = LeaseFolder(self.area.folder, self)
         self.segments: dict[str, Segment] = {}
         self._swept = float("-inf")
         if self.area.alone:
-            self.sweep()
+            self._sweep_debris()
 
     def segment(self, name: str) -> Segment | None:
         """Return a segment, anybody's, mapped; None if it is gone."""
@@ -71,7 +74,10 @@ class Session:
         return found
 
     def sweep(self) -> int:
-        """Delete what killed processes left unfinished; return the bytes freed."""
+        """Delete what is overdue and what killed processes left unfinished; return the bytes freed."""
+        return self.leases.sweep().freed + self._sweep_debris()
+
+    def _sweep_debris(self) -> int:
         freed = self.spill.sweep()
         for name in os.listdir(self.area.folder):
             path = self.area.path(name)
@@ -94,8 +100,10 @@ class Session:
             return  # a forked child's exit handler; `abandon` has closed everything
         self.pool.close()
         self.packer.close()
+        self.leases.close()
         if self.area.leave():
             self.sweep()
+            self.leases.remove_if_empty()
             self.area.remove_if_empty()
         self.ledger.close()
         self.area.close()
@@ -134,6 +142,7 @@ class Session:
         flat: Sequence[bytes | memoryview],
         size: int,
         absent: bool,
+        given: Terms | None = None,
     ) -> bool:
         """Store an object in a file of its own, in memory or on disk.
 
@@ -142,6 +151,7 @@ class Session:
             flat: the object's pieces.
             size: of all of them, in bytes.
             absent: only if there is none of this name, else return False.
+            given: terms of its lease.
         """
         path = self.area.path(name)
         if absent and os.path.lexists(path):
@@ -150,13 +160,18 @@ class Session:
         if file is None and self.make_room():
             file = self._write(name, flat, size)
         if file is None:
-            return self._spill_over(name, flat, size)
-        if absent:
-            if not file.publish_if_absent(path):
+            return self._spill_over(name, flat, size, given)
+        if given is None and not absent:
+            file.publish(path)
+        else:
+            try:
+                won = self.leases.publish(name, given, file, lambda: file.publish_if_absent(path))
+            except BaseException:
+                self.ledger.free(size)
+                raise
+            if not won:
                 self.ledger.free(size)
                 return False
-        else:
-            file.publish(path)
         if isinstance(file, Recycled):
             self.pool.remember(path, file)
         return True
@@ -192,11 +207,13 @@ class Session:
             self.sweep()
         return emptied or self.ledger.used < used
 
-    def _spill_over(self, name: str, flat: Sequence[bytes | memoryview], size: int) -> bool:
+    def _spill_over(
+        self, name: str, flat: Sequence[bytes | memoryview], size: int, given: Terms | None
+    ) -> bool:
         try:
-            return self.spill.store(name, flat)
+            return self.spill.store(name, flat, self.leases, given)
         except OSError as error:
-            if isinstance(error, BrokenError):
+            if isinstance(error, BrokenError | FullError):
                 raise
             raise FullError(
                 f"shared memory {self.area.folder} (budget {self.ledger.limit} bytes) and in "
@@ -204,6 +221,40 @@ class Session:
                 size,
                 "evict objects, or choose another max_bytes or spill_dir",
             ) from None
+
+    def evict(self, name: str, offset: int, size: int) -> None:
+        """Delete an object, packed or in a file of its own, and its lease."""
+        if offset < 0:
+            self.evict_file(name)
+        elif (segment := self.segment(name)) is not None:
+            segment.evict(offset, size, self.ledger)
+        if self.ledger.leased:
+            self.leases.drop(lease_name(name, offset, size))
+
+    def identity(self, name: str) -> int | None:
+        """Return a number that no other object of this `lease_name` has; None if there is none."""
+        base, offset, size = _parts(name)
+        if offset >= 0:
+            segment = self.segment(base)
+            # Nothing is ever stored twice at one place of a segment.
+            return None if segment is None or segment.find(offset, size) is None else 1
+        try:
+            return os.stat(self.area.path(base)).st_ino if is_name(base) else None
+        except FileNotFoundError:
+            return None
+
+    def delete(self, name: str) -> int:
+        """Delete the object of a `lease_name`; return the bytes freed."""
+        base, offset, size = _parts(name)
+        if offset < 0:
+            try:
+                size = os.stat(self.area.path(base)).st_size
+            except FileNotFoundError:
+                return 0
+            self.evict_file(base)
+            return size
+        segment = self.segment(base)
+        return size if segment is not None and segment.evict(offset, size, self.ledger) else 0
 
     def evict_file(self, name: str) -> None:
         """Delete a file, in memory or on disk; keep its pages if nobody has it pinned."""
@@ -249,3 +300,17 @@ def _is(path: str, fd: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
+
+
+def lease_name(name: str, offset: int, size: int) -> str:
+    """Return the name that the lease of an object has."""
+    return name if offset < 0 else f"{name}.{offset:x}.{size:x}"
+
+
+def _parts(name: str) -> tuple[str, int, int]:
+    base, _, place = name.partition(".")
+    offset, _, size = place.partition(".")
+    try:
+        return (base, int(offset, 16), int(size, 16)) if place and is_name(base) else (base, -1, -1)
+    except ValueError:
+        return "", -1, -1  # somebody else's file

@@ -19,6 +19,7 @@ from isthmus.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from isthmus.connectors.leases import LeaseFolder, Terms
     from isthmus.connectors.shm.area import Area
 
 __all__ = ["Spill"]
@@ -57,14 +58,23 @@ class Spill:
         """The folder's path."""
         return self._folder
 
-    def store(self, name: str, pieces: Sequence[bytes | memoryview]) -> bool:
+    def store(
+        self,
+        name: str,
+        pieces: Sequence[bytes | memoryview],
+        leases: LeaseFolder,
+        given: Terms | None,
+    ) -> bool:
         """Write an object to disk and link it; False if one of its name exists already."""
         os.makedirs(os.path.dirname(self._folder), exist_ok=True)
         private_folder(self._folder)
         file = Unfinished(self._folder, name, 0o600)
         file.write(pieces)
-        file.open_to_readers()
+        return leases.publish(name, given, file, lambda: self._link_to(file, name))
+
+    def _link_to(self, file: Unfinished, name: str) -> bool:
         try:
+            file.keep()
             # It keeps its unfinished name: what makes it complete is the link.
             os.symlink(f"spill/{os.path.basename(file.path)}", self._area.path(name))
         except BaseException as error:
