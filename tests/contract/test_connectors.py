@@ -130,6 +130,8 @@ def zmq_user(zmq_collector: None) -> Iterator[ZmqConnector]:
 
 
 class TestZmq(Contract):
+    holds_leases = False
+
     @pytest.fixture
     def connector(self, zmq_user: ZmqConnector) -> Iterator[ZmqConnector]:
         zmq_user.clear()
@@ -140,12 +142,13 @@ class TestZmq(Contract):
 class TestZmqInSmallChunks(Contract):
     """Nearly every object has many chunks."""
 
+    holds_leases = False
     large_bytes = 10_000_000
 
     @pytest.fixture
     def connector(self, zmq_user: ZmqConnector) -> Iterator[ZmqConnector]:
         zmq_user.clear()
-        config = {**zmq_user.config(), "chunk_bytes": 5_000}
+        config = {**zmq_user.config(), "chunk_bytes": 40_000}
         with ZmqConnector.from_config(config) as connector:
             yield connector
 

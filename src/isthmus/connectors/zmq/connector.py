@@ -6,9 +6,10 @@ import math
 import re
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from isthmus.connectors.handle import ConnectorHandle
+from isthmus.connectors.leases import terms
 from isthmus.connectors.naming import fresh_name, is_name, owner
 from isthmus.connectors.payload import pieces, total
 from isthmus.connectors.protocol import Buffer, ObjectInfo
@@ -121,11 +122,10 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
             held: of no effect here: the deadline always counts.
         """
         self._check()
-        _positive(lease)
-        flat = pieces(obj)
+        seconds, flat = _seconds(lease, held), pieces(obj)
         with self._channel.home_link() as (place, link):
             key = self._fresh(place)
-            self._send(link, key, flat, absent=False, lease=lease)
+            self._send(link, key, flat, absent=False, lease=seconds)
         return key
 
     def put_batch(
@@ -133,19 +133,19 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
     ) -> _Keys:
         """Store several objects on this node, the small ones in few round trips."""
         self._check()
-        _positive(lease)
+        seconds = _seconds(lease, held)
         if not objs:
             return []
         flats = [pieces(obj) for obj in objs]
         few = [n for n, flat in enumerate(flats) if total(flat) <= self._chunk]
         with self._channel.home_link() as (place, link):
             keys = [self._fresh(place) for _ in objs]
-            requests = (small(keys[n].name, flats[n], self._chunk, lease=lease) for n in few)
+            requests = (small(keys[n].name, flats[n], self._chunk, lease=seconds) for n in few)
             replies = [*link.run(requests, SMALL_AHEAD)]
             for n, received in zip(few, replies, strict=True):
                 expect(received, str(place), total(flats[n]))
             for n in sorted(set(range(len(keys))).difference(few)):
-                self._send(link, keys[n], flats[n], absent=False, lease=lease)
+                self._send(link, keys[n], flats[n], absent=False, lease=seconds)
         return keys
 
     def get(self, key: ZmqKey) -> Buffer | None:
@@ -201,12 +201,11 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         Raises:
             BrokenError: that node's server has left.
         """
-        _positive(lease)
-        place, flat = self._find(key), pieces(obj)
+        seconds, place, flat = _seconds(lease, held), self._find(key), pieces(obj)
         with self._channel.link(place) as link:
             if link is None:
                 raise _gone(place)
-            return self._send(link, key, flat, absent=True, lease=lease)
+            return self._send(link, key, flat, absent=True, lease=seconds)
 
     def wait(self, key: ZmqKey, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`: its server says so when it comes.
@@ -265,8 +264,7 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
 
     def lease(self, key: ZmqKey, seconds: float | None, *, held: bool = False) -> bool:
         """Let the object go `seconds` from now, on its server's clock, unless the lease is renewed."""
-        _positive(seconds)
-        return bool(self._ask(key, partial(Lease, seconds=seconds)))
+        return bool(self._ask(key, partial(Lease, seconds=_seconds(seconds, held))))
 
     def renew(self, keys: Sequence[ZmqKey]) -> _Flags:
         """Begin the period of each object's lease anew: one request for each server."""
@@ -355,6 +353,6 @@ def _gone(place: Place) -> BrokenError:
     return BrokenError(place, "it has left; reserve or put anew, which starts another")
 
 
-def _positive(seconds: Any) -> None:
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise ValueError(f"a lease is a positive, finite number of seconds, got {seconds!r}")
+def _seconds(lease: float | None, held: bool) -> float | None:
+    given = terms(lease, held)
+    return None if given is None else given.seconds

@@ -7,14 +7,10 @@ import os
 import threading
 import time
 
+from isthmus.connectors.leases import now
 from isthmus.connectors.unfinished import try_lock
 
-__all__ = ["Presence", "boot_time"]
-
-
-def boot_time() -> float:
-    """Return seconds on a clock that counts while the machine sleeps, and that nobody can set."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+__all__ = ["Presence"]
 
 
 class Presence(threading.Thread):
@@ -32,11 +28,11 @@ class Presence(threading.Thread):
         self.fd, self.bell = os.pipe()
         os.set_blocking(self.bell, False)
         self.linger = 0.0
-        self._used = boot_time()
+        self._used = now()
 
     def used(self) -> None:
         """Note that a user asked for something."""
-        self._used = boot_time()
+        self._used = now()
 
     def leave(self) -> None:
         """Have the server leave, users or not."""
@@ -44,12 +40,12 @@ class Presence(threading.Thread):
 
     def run(self) -> None:
         """Wait."""
-        alone = boot_time()
+        alone = now()
         while True:
             if not try_lock(self._lock):
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
-                alone = boot_time()
-            left = max(alone, self._used) + self.linger - boot_time()
+                alone = now()
+            left = max(alone, self._used) + self.linger - now()
             if left <= 0:
                 return self.leave()
             fcntl.flock(self._lock, fcntl.LOCK_UN)

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from isthmus.connectors.leases import now
 from isthmus.connectors.unfinished import remove, try_lock
 from isthmus.connectors.zmq.access import MOST_CHUNK_BYTES, tcp, zmq
 from isthmus.connectors.zmq.messages import Hello, Welcome, read_request, write
-from isthmus.connectors.zmq.presence import Presence, boot_time
+from isthmus.connectors.zmq.presence import Presence
 from isthmus.connectors.zmq.service import Asker, Response, Service
 
 __all__ = ["Order", "Server", "main"]
@@ -108,7 +109,7 @@ class Server:
         for socket in (self._doorman, self._local, self._remote, self._presence.fd):
             poller.register(socket, self._zmq.POLLIN)
         while True:
-            ready = dict(poller.poll(self._service.pause(boot_time())))
+            ready = dict(poller.poll(self._service.pause(now())))
             if self._presence.fd in ready:
                 return
             if self._doorman in ready:
@@ -116,7 +117,7 @@ class Server:
             for socket in (self._local, self._remote):
                 if socket in ready:
                     self._serve(socket)
-            self._service.tidy(boot_time())
+            self._service.tidy(now())
 
     def obey(self, number: signal.Signals) -> None:
         """Have `run` return when this signal comes."""
@@ -155,9 +156,7 @@ class Server:
                     self._presence.linger = max(self._presence.linger, request.linger)
                 self._send(asker, Response(Welcome(self._identity)))
                 continue
-            response = self._service.answer(
-                request, [_kept(f) for f in frames[1:]], asker, boot_time()
-            )
+            response = self._service.answer(request, [_kept(f) for f in frames[1:]], asker, now())
             if response is not None:
                 self._send(asker, response)
 
