@@ -1,4 +1,4 @@
-"""Connectors: bytes in, bytes out, over memory, shared memory, files, Redis, ZeroMQ, and what others add."""
+"""Connectors: bytes in, bytes out: memory, shared memory, files, Redis, ZeroMQ, and what others add."""
 
 from __future__ import annotations
 

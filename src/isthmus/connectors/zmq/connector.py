@@ -158,10 +158,7 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         """Return the objects under several keys, in few round trips to each server."""
         self._check()
         found: _Buffers = [None] * len(keys)
-        groups: dict[Place, list[int]] = {}
-        for n, key in enumerate(keys):
-            groups.setdefault(self._find(key), []).append(n)
-        for place, group in groups.items():
+        for place, group in self._by_server(keys):
             with self._channel.link(place) as link:
                 if link is not None:
                     datas = fetch_all(link, str(place), [keys[n].name for n in group])
@@ -270,10 +267,7 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         """Begin the period of each object's lease anew: one request for each server."""
         self._check()
         done = [False] * len(keys)
-        groups: dict[Place, list[int]] = {}
-        for n, key in enumerate(keys):
-            groups.setdefault(self._find(key), []).append(n)
-        for place, group in groups.items():
+        for place, group in self._by_server(keys):
             with self._channel.link(place) as link:
                 if link is not None:
                     reply = expect(link.ask(Renew([keys[n].name for n in group])), str(place))
@@ -321,6 +315,13 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
             answer: int = expect(link.ask(request), str(place)).value
             return answer
 
+    def _by_server(self, keys: Sequence[ZmqKey]) -> _Groups:
+        """Return servers, each with the numbers of the keys that it has."""
+        groups: dict[Place, list[int]] = {}
+        for n, key in enumerate(keys):
+            groups.setdefault(self._find(key), []).append(n)
+        return [*groups.items()]
+
     def _find(self, key: ZmqKey) -> Place:
         self._check(key)
         server: object = key.server  # keys come from outside
@@ -336,6 +337,7 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
 # Named out here: inside the class, `list` is its method.
 _Keys: TypeAlias = "list[ZmqKey]"
 _Buffers: TypeAlias = "list[Buffer | None]"
+_Groups: TypeAlias = "list[tuple[Place, list[int]]]"
 _Flags: TypeAlias = "list[bool]"
 
 

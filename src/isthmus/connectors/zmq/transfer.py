@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from isthmus.connectors.payload import total
+from isthmus.connectors.room import room
 from isthmus.connectors.zmq.messages import (
     Begin,
     Finish,
@@ -33,7 +32,6 @@ __all__ = ["SMALL_AHEAD", "cut", "expect", "fetch", "fetch_all", "fetch_range", 
 SMALL_AHEAD = 64
 _CHUNKS_AHEAD = 4  # in flight to one reader, in its memory besides the object
 _JOINED = 1 << 16  # a frame of its own costs more than copying a smaller piece
-_MAPPED_BYTES = 1 << 20  # from here on, huge pages fresh from the kernel are worth asking for
 
 
 def cut(flat: Sequence[bytes | memoryview], chunk: int) -> Iterator[list[bytes | memoryview]]:
@@ -172,7 +170,7 @@ def fetch_range(
     start, stop = min(offset, head.size), min(offset + size, head.size)
     if stop - start <= chunk:
         return received.frames[0].bytes  # type: ignore[no-any-return]
-    target = _room(stop - start)
+    target = room(stop - start)
     _place(target, 0, received.frames)
     edges = [*range(start + chunk, stop, chunk), stop]
     requests: Iterator[tuple[Request, Frames]] = (
@@ -195,7 +193,7 @@ def _whole(link: Link, where: str, name: str, first: Received) -> memoryview | b
         # As it was received; a small one out of the buffer that it may share with others.
         frame = first.frames[0]
         return frame.bytes if head.size < _JOINED else memoryview(frame.buffer)
-    target = _room(head.size)
+    target = room(head.size)
     done = _place(target, 0, first.frames)
     requests: Iterator[tuple[Request, Frames]] = (
         (Get(name, number, head.serial), ()) for number in range(1, head.chunks)
@@ -219,13 +217,3 @@ def _place(target: memoryview, done: int, frames: Sequence[Any]) -> int:
         target[done:end] = frame.buffer
         done = end
     return done
-
-
-def _room(size: int) -> memoryview:
-    if size < _MAPPED_BYTES:
-        return memoryview(bytearray(size))
-    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
