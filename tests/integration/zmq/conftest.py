@@ -47,7 +47,7 @@ class NodeOfTests:
         """Close all; returns when the servers have left."""
         for one in self.opened:
             one.close()
-        for path in Path(self.folder).glob("*/*/serving"):
+        for path in Path(self.folder).rglob("serving"):
             wait_for_exit(path)
 
     def card(self, connector: ZmqConnector) -> Card | None:

@@ -67,14 +67,13 @@ def node_id() -> str:
 def runtime_folder() -> str:
     """Return the folder for the sockets and locks of this user's servers on this node.
 
-    ``ISTHMUS_ZMQ_DIR`` names another. Processes share a server only if they agree.
+    ``ISTHMUS_ZMQ_DIR`` names another place for it than ``/tmp``. Processes share a server only if they
+    agree.
     """
     chosen = os.environ.get("ISTHMUS_ZMQ_DIR")
-    if chosen:
-        return os.path.abspath(chosen)
     # Not TMPDIR, which is often another for each job; not XDG_RUNTIME_DIR, which batch jobs lack.
-    top = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
-    return os.path.join(top, f"isthmus-zmq-{os.getuid()}")
+    top = chosen or ("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())
+    return os.path.join(os.path.abspath(top), f"isthmus-zmq-{os.getuid()}")
 
 
 class Node:
@@ -197,7 +196,7 @@ class Node:
                 start_new_session=True,
             )
         try:
-            # Through a pipe: arguments and environments can be seen by other users.
+            # Through a pipe: other users can see a process's arguments.
             said, _ = process.communicate(json.dumps(order).encode(), timeout=self._spec.timeout)
         except subprocess.TimeoutExpired:
             process.kill()

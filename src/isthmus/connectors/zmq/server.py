@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from isthmus.connectors.leases import now
+from isthmus.connectors.polling import poll
 from isthmus.connectors.unfinished import remove, try_lock
 from isthmus.connectors.zmq.access import MOST_CHUNK_BYTES, tcp, zmq
 from isthmus.connectors.zmq.messages import Hello, Welcome, read_request, write
@@ -29,6 +30,7 @@ __all__ = ["Order", "Server", "main"]
 
 _COPIED_BYTES = 1 << 16
 """A smaller frame may lie in a buffer of ZeroMQ's with others, and would keep all of it."""
+_LEAVING_SECONDS = 10.0
 _TURN = 64  # messages from one socket before the others have theirs
 
 
@@ -185,7 +187,8 @@ def main() -> NoReturn:
     code = 1
     server = None
     try:
-        if not try_lock(serving):
+        # One that is just leaving has it, or, for a moment, somebody who looks whether there is one.
+        if not poll(lambda: bool(try_lock(serving)), _LEAVING_SECONDS):
             raise RuntimeError("there is a server already")
         server = Server(order, serving)
         server.obey(signal.SIGTERM)
