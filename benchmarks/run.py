@@ -19,6 +19,7 @@ SECTIONS = [
     "connectors",
     "store",
     "redis",
+    "zmq",
     "patterns",
     "wire",
     "net",

@@ -65,6 +65,7 @@ def examine() -> Iterator[Finding]:
     yield _shared_memory(machine)
     yield from _limits(machine)
     yield from _servers()
+    yield _zmq_servers()
 
 
 def _python(machine: Machine) -> Iterator[Finding]:
@@ -231,6 +232,17 @@ def _servers() -> Iterator[Finding]:
                 f"apt-get install -y --no-install-recommends {server.install}, "
                 f"or set {server.variable}=host:port",
             )
+
+
+def _zmq_servers() -> Finding:
+    from isthmus.connectors.zmq.node import running
+
+    found = [
+        f"{name!r} at {card.address}:{card.port} (process {card.pid})"
+        for name, card in running().items()
+    ]
+    shown = ", ".join(found) or "none runs here; the first put of a zmq connector starts one"
+    return Finding("servers", "ZeroMQ", "ok", shown)
 
 
 _MARKS = {
