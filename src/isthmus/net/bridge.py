@@ -44,6 +44,7 @@ class Bridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._work: set[asyncio.Task[None]] = set()
+        self._services: set[asyncio.Task[None]] = set()  # a loop knows its tasks only weakly
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the bridge's loop, wait, and return what it returns or raise what it raises.
@@ -206,11 +207,11 @@ class Bridge:
             return
         loop = asyncio.get_running_loop()
         task = loop.create_task(_drive(work, future), name=_name(work))
-        if not daemon:
-            self._work.add(task)
+        keep = self._services if daemon else self._work
+        keep.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._work.discard(task)
+            keep.discard(task)
             work.close()  # had it been cancelled before it began
             future.cancel()  # no future stays undone; without effect on one that is
 
@@ -238,6 +239,7 @@ class Bridge:
         self._lock = threading.RLock()  # a finalizer may come in between, and start something
         self._loop = self._thread = None
         self._work = set()
+        self._services = set()
 
 
 async def _drive(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
