@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from isthmus.lint.names import HANDLES, operation
 from isthmus.lint.state import (
     NOTHING,
+    SURE,
     UNKNOWN,
     Dotted,
     Executor,
@@ -179,11 +180,18 @@ class Expressions:
 
     def annotated(self, annotation: ast.expr | None) -> Value:
         """Return what a parameter is by its annotation; its caller may have names for it."""
-        text = ast.unparse(annotation) if annotation is not None else ""
-        name = text.strip("'\"").partition("[")[0].rpartition(".")[2]
-        if name == "OwnedProxy":
-            return self.rules.new_owner(escaped=True)
-        return Executor() if name == "StoreExecutor" else UNKNOWN
+        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+            text = annotation.value
+        else:
+            text = ast.unparse(annotation) if annotation is not None else ""
+        head, dot, rest = text.partition("[")[0].strip().partition(".")
+        match operation(self.imports.get(head, "") + dot + rest):
+            case "OwnedProxy":
+                return self.rules.new_owner(escaped=True)
+            case "StoreExecutor":
+                return Executor()
+            case _:
+                return UNKNOWN
 
     # ---- calls
 
@@ -401,7 +409,11 @@ class Expressions:
         joined = State.join(ends, before)
         assert joined is not None
         self.rules.state = joined
-        return joined.variables.pop(" either")
+        value = joined.variables.pop(" either")
+        owner = self.rules.owner(value)
+        if owner is not None and owner.moved is not None and owner.moved.certainty < SURE:
+            return UNKNOWN  # which of the two it is may hang on whether it was moved
+        return value
 
     def _touch(self, node: ast.expr) -> None:
         """Evaluate a question about a handle, which is no use of it."""

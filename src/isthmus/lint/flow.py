@@ -139,10 +139,13 @@ class _Flow:
     def statement(self, node: ast.stmt) -> None:
         """Follow one statement."""
         match node:
+            case ast.Expr(value=ast.Call() as call):
+                self.eval.look(call)  # a task whose future nobody keeps is not waited for
             case ast.Expr(value=value):
                 self.eval.read(value)
             case ast.Assign(targets=targets, value=value):
-                found = self._assigned(value)
+                unpacked = all(isinstance(t, ast.Tuple | ast.List) for t in targets)
+                found = self.eval.look(value) if unpacked else self._assigned(value)
                 for target in targets:
                     self.eval.bind(target, found, target)
             case ast.AnnAssign(target=target, annotation=annotation, value=value):
