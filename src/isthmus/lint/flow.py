@@ -126,11 +126,14 @@ class _Flow:
             self.steps += 1
             if self.steps > _MAX_STEPS:
                 raise _TooLongError
-            self._watched()
+            watched = not _cannot_raise(node)
+            if watched:
+                self._watched()
             self.statement(node)
             if not self.dead:
                 self.rules.temporaries_end()
-                self._watched()
+                if watched:
+                    self._watched()
 
     def _watched(self) -> None:
         if self.watch:
@@ -145,9 +148,13 @@ class _Flow:
                 self.eval.read(value)
             case ast.Assign(targets=targets, value=value):
                 unpacked = all(isinstance(t, ast.Tuple | ast.List) for t in targets)
+                broken = self.rules.broken
                 found = self.eval.look(value) if unpacked else self._assigned(value)
+                failed = self.rules.broken > broken  # it raises, and nothing is bound
+                self.rules.muted += failed
                 for target in targets:
                     self.eval.bind(target, found, target)
+                self.rules.muted -= failed
             case ast.AnnAssign(target=target, annotation=annotation, value=value):
                 if value is not None:
                     found = self._assigned(value)
@@ -343,7 +350,7 @@ class _Flow:
         outer, self.exits = self.exits, {}
         before = self.rules.state
         expected = any(_names_our_errors(handler.type) for handler in node.handlers)
-        self.watch.append([before.copy()])
+        self.watch.append([])
         if expected:
             broken = self.rules.broken
             watched = self._expecting(node.body)
@@ -356,7 +363,7 @@ class _Flow:
         if not self.dead:
             self.block(node.orelse)
         ends = [self.state]
-        raised = State.join(watched, None) if watched else before
+        raised = State.join(watched) if watched else before
         assert raised is not None
         after_handlers: list[State] = []
         for handler in node.handlers:
@@ -423,6 +430,13 @@ def _last(body: Sequence[ast.stmt]) -> ast.stmt:
         if inner and not isinstance(node, ast.ClassDef | _Function):
             return _last(inner)
     return node
+
+
+def _cannot_raise(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        names = all(isinstance(target, ast.Name) for target in node.targets)
+        return names and isinstance(node.value, ast.Name | ast.Constant)
+    return isinstance(node, ast.Pass | ast.Break | ast.Continue | ast.Global | ast.Nonlocal)
 
 
 def _callee(node: ast.expr) -> str:
