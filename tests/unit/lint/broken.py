@@ -1,8 +1,8 @@
 """Programs that break a rule; `#! CODE` marks each line where the linter must say so, and no other."""
 
 IMPORTS = (
-    "from isthmus.store import StoreExecutor, OwnedProxy, borrow, clone, drop, into_owned, mut_borrow, update; "
-    "from isthmus.store.scopes import submit; from concurrent.futures import wait\n"
+    "from isthmus.store import StoreExecutor, OwnedProxy, borrow, clone, drop, into_owned; "
+    "from isthmus.store import mut_borrow, update; from isthmus.store.scopes import submit; from concurrent.futures import wait\n"
 )
 
 BROKEN = {
@@ -389,7 +389,7 @@ def f(store, executor: StoreExecutor):
 }
 
 OTHER_NAMES = {
-    "import store": "import isthmus.store\np = s.owned_proxy(1)\nisthmus.store.drop(p)\np.real  #! IOW001\n",
+    "import store": "import isthmus.store\np = s.owned_proxy(1)\nisthmus.store.drop(p)\np.x  #! IOW001\n",
     "as": "import isthmus.store.ownership as o\np = s.owned_proxy(1)\no.drop(p)\np.real  #! IOW001\n",
     "from as": "from isthmus.store import drop as x\np = s.owned_proxy(1)\nx(p)\np.real  #! IOW001\n",
     "star": "from isthmus.store import *\np = s.owned_proxy(1)\ndrop(p)\np.real  #! IOW001\n",
