@@ -216,7 +216,9 @@ class Expressions:
         receiver, name = self.look(function.value), function.attr
         if isinstance(receiver, Dotted) and receiver.name:
             return self._function(node, f"{receiver.name}.{name}")
-        self._read_value(receiver, function.value)
+        growing = isinstance(receiver, Many) and name in ("append", "add")
+        if not growing:
+            self._read_value(receiver, function.value)
         if name == "owned_proxy":
             self._unknown(node)
             return self.rules.new_owner()
@@ -238,7 +240,7 @@ class Expressions:
             return self._hand_over(node, nodes, given, text, "StoreExecutor")
         if text:
             self.state.end_tasks([t for t, whose in self.state.tasks.items() if whose == text])
-        if name in ("append", "add") and len(node.args) == 1 and isinstance(receiver, Many):
+        if growing and isinstance(receiver, Many) and len(node.args) == 1:
             value = self.look(node.args[0])
             if isinstance(function.value, ast.Name):
                 self._use_all(value, node.args[0])
@@ -333,11 +335,7 @@ class Expressions:
 
     def _reading(self, node: ast.Call) -> Value:
         for part in _arguments(node):
-            value = self.read(part)
-            if isinstance(value, Many) or (isinstance(value, Token) and value.kind == "task"):
-                self._use_all(value, part)
-                if not _only_owners(value):
-                    self.state.escape(value)  # list(futures) may be waited for
+            self.read(part)
         return UNKNOWN
 
     def _unknown(self, node: ast.Call) -> Value:
@@ -427,6 +425,8 @@ class Expressions:
                 self.state.escape(value)
             else:
                 self.rules.use(value, node, _text(node))
+        elif isinstance(value, Many):
+            self.state.escape(value)  # one of its items may be taken out
 
     def _use_all(self, value: Value, node: ast.expr) -> None:
         for token in tokens(value):
@@ -459,10 +459,6 @@ def _flat(node: ast.expr, value: Value) -> list[tuple[ast.expr, Value]]:
     if len(parts) == len(value.items):
         return list(zip(parts, value.items, strict=True))
     return [(node, item) for item in value.items]
-
-
-def _only_owners(value: Value) -> bool:
-    return all(token.kind == "owner" for token in tokens(value))
 
 
 def _text(node: ast.AST) -> str:

@@ -2,7 +2,8 @@
 
 IMPORTS = (
     "from isthmus.store import StoreExecutor, OwnedProxy, borrow, clone, drop, into_owned; "
-    "from isthmus.store import mut_borrow, update; from isthmus.store.scopes import submit; from concurrent.futures import wait\n"
+    "from isthmus.store import mut_borrow, update; "
+    "from isthmus.store.scopes import submit; from concurrent.futures import wait\n"
 )
 
 BROKEN = {

@@ -375,4 +375,59 @@ def f(store):
     for x in range(3):
         o = into_owned(store.proxy(x))
 """,
+    "futures in dicts and tuples": """
+def f(store, pool):
+    p = store.owned_proxy([1])
+    d = {"x": submit(pool.submit, args=(sum, borrow(p)))}
+    d["x"].result()
+    mut_borrow(p)
+    t = (submit(pool.submit, args=(sum, borrow(p))), 1)
+    t[0].result()
+    mut_borrow(p)
+    c = [submit(pool.submit, args=(sum, borrow(p))) for _ in range(3)]
+    while c:
+        c.pop().result()
+    mut_borrow(p)
+    c += [submit(pool.submit, args=(sum, borrow(p)))]
+    wait(c)
+    mut_borrow(p)
+    e = []
+    e.extend(submit(pool.submit, args=(sum, borrow(p))) for _ in range(3))
+    first, *rest = e
+    drop(p)
+""",
+    "a task's result is the next one's argument": """
+def f(store, pool):
+    p = store.owned_proxy([1])
+    for _ in range(3):
+        p = submit(pool.submit, args=(sum, p)).result()
+    return p
+""",
+    "tried again": """
+def f(store, pool):
+    p = store.owned_proxy([1])
+    while True:
+        try:
+            return submit(pool.submit, args=(sum, p))
+        except OSError:
+            continue
+""",
+    "one reference, many tasks": """
+def f(store, client):
+    with StoreExecutor(client, store=store, ownership=True) as executor:
+        p = store.owned_proxy([1])
+        r = borrow(p)
+        futures = [executor.submit(sum, r) for _ in range(10)]
+        assert [future.result() for future in futures]
+        m = mut_borrow(p)
+        executor.submit(list.sort, m).result()
+        future = executor.submit(list.copy, p)
+        drop(future.result())
+""",
+    "a callback": """
+def f(store, pool):
+    p = store.owned_proxy([1])
+    future = submit(pool.submit, args=(sum, mut_borrow(p)))
+    future.add_done_callback(lambda _: drop(p))
+""",
 }
