@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Expressions", "captured"]
 
-_LOOKING = {"isinstance", "issubclass", "id", "type", "callable"}
+_LOOKING = {"isinstance", "issubclass", "id", "type", "callable", "repr"}
 """Builtins that ask about the handle, which may be done with a moved one."""
 _READING = {
     *("abs", "all", "any", "bool", "bytes", "dict", "divmod", "enumerate", "float", "format"),
     *("frozenset", "hash", "int", "iter", "len", "list", "max", "min", "next", "print", "range"),
-    *("repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"),
+    *("reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"),
 }
 """Builtins that read their arguments and keep none of them."""
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp

@@ -26,7 +26,7 @@ __all__ = ["check_tree"]
 _MAX_STEPS = 20_000  # statements followed in one function; deeper nests of loops are left alone
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Exits = dict[str, list[tuple[State, ast.stmt, "Value"]]]
-_EXPECTING = ("raises", "assertRaises", "assertRaisesRegex", "suppress")
+_EXPECTING = ("raises", "warns", "assertRaises", "assertRaisesRegex", "assertWarns", "suppress")
 _WAITLESS = ("Store", "open", "ContextLifetime", "suppress", "raises", "nullcontext")
 
 
@@ -234,7 +234,6 @@ class _Flow:
             for token in tokens(found):
                 if self.rules.owner(token) is not None:
                     self.rules.move(token, value, f"'{ast.unparse(value)}'", "return")
-        self.rules.state.end_tasks(t.number for t in tokens(found) if t.kind == "task")
         self._leave("return", node, found)
 
     def _leave(self, kind: str, node: ast.stmt, value: Value = NOTHING) -> None:

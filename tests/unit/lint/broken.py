@@ -363,6 +363,17 @@ def f(store):
     p = store.owned_proxy([1])
     return borrow(p)  #! IOW004
 """,
+    "a future outlives its owner": """
+def f(store, pool):
+    p = store.owned_proxy([1])
+    return submit(pool.submit, args=(sum, borrow(p)))  #! IOW004
+""",
+    "futures outlive their owner": """
+def f(store, pool):
+    p = store.owned_proxy([1])
+    futures = [submit(pool.submit, args=(sum, borrow(p))) for _ in range(3)]
+    return futures  #! IOW004
+""",
     "dropped after tasks of a loop": """
 def f(store, pool):
     p = store.owned_proxy([1])
