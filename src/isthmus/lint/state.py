@@ -218,8 +218,14 @@ def _joined(a: State, b: State) -> State:
     b = b.renamed(_pairs(a, b))
     result = State()
     lost: list[Value] = []
+    held = (a.held(), b.held())
     for number in a.owners.keys() | b.owners.keys():
-        result.owners[number] = _owner(a.owners.get(number), b.owners.get(number))
+        facts = [a.owners.get(number), b.owners.get(number)]
+        named = [Token("owner", number) in names for names in held]
+        if all(facts) and named[0] != named[1]:
+            # Where no name is left for it (`submit(p)`, then `p = None`), nobody can use it.
+            facts[named.index(False)] = None
+        result.owners[number] = _owner(*facts)
     for number in a.loans.keys() | b.loans.keys():
         result.loans[number] = _loan(number, a, b)
     result.tasks = {**a.tasks, **b.tasks}

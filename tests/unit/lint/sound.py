@@ -424,6 +424,20 @@ def f(store, client):
         future = executor.submit(list.copy, p)
         drop(future.result())
 """,
+    "forgotten where it was moved": """
+def f(store, pool, far):
+    p = store.owned_proxy([1])
+    if far:
+        submit(pool.submit, args=(sum, p))
+        p = None
+    print(p)
+    try:
+        q = store.owned_proxy([1])
+        drop(q)
+        q = None
+    finally:
+        print(q)
+""",
     "a callback": """
 def f(store, pool):
     p = store.owned_proxy([1])
