@@ -305,7 +305,9 @@ class _Flow:
         outer, self.exits = self.exits, {}
         self.opened += texts
         if expecting:
-            self._expecting(node.body)
+            watched = self._expecting(node.body)
+            if self.dead:  # the exception that it expects
+                self.state = State.join(watched)
         else:
             self.block(node.body)
         del self.opened[len(self.opened) - len(texts) :]
@@ -340,10 +342,7 @@ class _Flow:
                 self.state = before
                 break
         self.rules.muted -= 1
-        watched = self.watch.pop()
-        if self.dead:
-            self.state = State.join(watched)
-        return watched
+        return self.watch.pop()
 
     def _try(self, node: ast.Try | ast.TryStar) -> None:
         outer, self.exits = self.exits, {}

@@ -261,6 +261,17 @@ def f(store):
     with pytest.raises(RuntimeError):
         print(p)
 """,
+    "returned unless it breaks a rule": """
+def f(store):
+    p = store.owned_proxy([1])
+    try:
+        return drop(p)
+    except OwnershipError:
+        pass
+    with pytest.raises(ValueError):
+        raise ValueError
+    print(p)
+""",
     "closures have it": """
 def f(store, pool):
     p = store.owned_proxy([1])
