@@ -294,6 +294,7 @@ def test_addresses() -> None:
         ("max_bytes", -1),
         ("linger", -1.0),
         ("timeout", 0.0),
+        ("timeout", 1e7),
         ("timeout", float("inf")),
     ],
 )
