@@ -179,6 +179,15 @@ def test_a_service_answers_what_it_was_told() -> None:
     assert s.pause(3) is None
 
 
+@pytest.mark.parametrize("seconds", [25 * 86_400.0, 1e15, 1e300])
+def test_a_lease_of_weeks_or_ages_is_no_pause_that_cannot_be_polled_for(seconds: float) -> None:
+    s = service()
+    s.answer(messages.Put("a", 1, lease=seconds), [b"x"], ASKER, 0)
+    pause = s.pause(0)
+    assert pause is not None
+    assert 0 < pause < 1 << 31
+
+
 def test_waiters_are_told_when_it_comes_or_when_time_is_up() -> None:
     sent: list[Any] = []
     s = service(sent)
@@ -285,6 +294,7 @@ def test_addresses() -> None:
         ("max_bytes", -1),
         ("linger", -1.0),
         ("timeout", 0.0),
+        ("timeout", 1e7),
         ("timeout", float("inf")),
     ],
 )

@@ -46,6 +46,7 @@ __all__ = ["Asker", "Response", "Service"]
 
 _PAGE = 500
 _LONGEST_WAIT = 60.0
+_LONGEST_PAUSE = 3600.0  # ZeroMQ polls for at most 2³¹ ms, and a lease may last for years
 
 
 class Asker(NamedTuple):
@@ -222,7 +223,9 @@ class Service:
     def pause(self, now: float) -> float | None:
         """Return milliseconds until there is something to do without being asked."""
         due = min(self._patience, self._vault.next_due())
-        return None if due == math.inf else max(0.0, due - now) * 1e3 + 1
+        if due == math.inf:
+            return None
+        return min(max(0.0, due - now), _LONGEST_PAUSE) * 1e3 + 1
 
     def tidy(self, now: float) -> None:
         """Tell those who waited long enough; delete what is overdue."""
