@@ -32,6 +32,7 @@ check: $(VENV)/.ready ## format, lint, types, import layers
 bench: $(VENV)/.ready ## measure every target against its peer; minutes to an hour
 	scripts/setup-extras .venv-extras $(BIN)/python
 	scripts/setup-peers .venv-peers
+	scripts/setup-colmena .venv-colmena || echo "Colmena cannot be installed (see above): its section says not measured"
 	$(ENV) .venv-extras/bin/python -m benchmarks.run
 
 docs: $(VENV)/.ready ## build the documentation into site/

@@ -13,7 +13,7 @@ from typing import Literal
 from benchmarks.peers import HERE, SideError, Workers
 from benchmarks.stats import Estimate, bootstrap, paired
 
-Verdict = Literal["met", "missed", "inconclusive", "not measured"]
+Verdict = Literal["met", "missed", "inconclusive", "not measured", "not judged"]
 
 SECONDS = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "s": 1.0}
 RATES = {"GB/s": 1e-9, "MB/s": 1e-6, "/s": 1.0}
@@ -53,20 +53,34 @@ class Value:
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on our figure: as it is, as a multiple of a reference, or as a distance from one."""
+    """A bound on our figure: as it is, as a multiple of a reference, or as a distance from one.
+
+    The distance is in the case's unit above `over`, or in percent of `below` under it. Without a bound the
+    figure is shown and not judged.
+    """
 
     most: bool
-    bound: float
+    bound: float | None
     of: str | None = None
     over: str | None = None
+    below: str | None = None
+
+    @property
+    def reference(self) -> str | None:
+        """The side that ours is held against; None if the figure is ours alone."""
+        return self.of or self.over or self.below
 
     def text(self, unit: str) -> str:
         """Return it as the tables print it."""
+        if self.bound is None:
+            return "–"
         sign = "≤" if self.most else "≥"
         if self.of:
             return f"{sign} {self.bound:g}× {self.of}"
         if self.over:
             return f"{sign} {self.over} {self.bound:+g} {unit}"
+        if self.below:
+            return f"{sign} {self.bound:g} % below {self.below}"
         return f"{sign} {self.bound:g} {unit}".rstrip()
 
     def estimate(self, ours: Sequence[float], samples: Mapping[str, Sequence[float]]) -> Estimate:
@@ -75,10 +89,14 @@ class Target:
             return paired(operator.truediv, ours, samples[self.of])
         if self.over:
             return paired(operator.sub, ours, samples[self.over])
+        if self.below:
+            return paired(lambda a, b: 100 * (1 - a / b), ours, samples[self.below])
         return bootstrap(ours)
 
     def judge(self, estimate: Estimate) -> Verdict:
         """Return whether the interval lies on one side of the bound, and on which."""
+        if self.bound is None:
+            return "not judged"
         _, low, high = estimate if self.most else (0, -estimate.high, -estimate.low)
         bound = self.bound if self.most else -self.bound
         return "met" if high <= bound else "missed" if low > bound else "inconclusive"
@@ -89,9 +107,16 @@ def at_most(bound: float, *, of: str | None = None, over: str | None = None) -> 
     return Target(True, bound, of, over)
 
 
-def at_least(bound: float, *, of: str | None = None, over: str | None = None) -> Target:
-    """Bound ours from below; arguments as for `at_most`."""
-    return Target(False, bound, of, over)
+def at_least(
+    bound: float, *, of: str | None = None, over: str | None = None, below: str | None = None
+) -> Target:
+    """Bound ours from below; as `at_most`, or the percent by which ours is `below` a reference."""
+    return Target(False, bound, of, over, below)
+
+
+def compare(reference: str) -> Target:
+    """Show by how many percent ours is below a reference, and judge nothing."""
+    return Target(False, None, below=reference)
 
 
 @dataclass(frozen=True)
@@ -148,7 +173,7 @@ class Result:
         ours = self.samples.get(HERE)
         rows = []
         for target in self.case.targets:
-            needed = target.of or target.over or HERE
+            needed = target.reference or HERE
             if ours and needed in self.samples:
                 estimate = target.estimate(ours, self.samples)
                 rows.append(Judged(target, estimate, target.judge(estimate)))

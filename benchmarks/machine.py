@@ -8,12 +8,13 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import PEER_PYTHON, ROOT
+from benchmarks.peers import COLMENA_PYTHON, PEER_PYTHON, ROOT
 
 OURS = ("numpy", "pandas", "cloudpickle", "msgspec", "torch", "polars", "pyarrow", "distributed")
-PEERS = ("proxystore", "ray")
+PEERS = {PEER_PYTHON: ("proxystore", "ray"), COLMENA_PYTHON: ("colmena", "parsl")}
 
 
 def facts() -> dict[str, Any]:
@@ -28,7 +29,7 @@ def facts() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "load": [round(x, 2) for x in os.getloadavg()],
         "versions": {name: v for name in OURS if (v := _version(name))},
-        "peers": _peer_versions(),
+        "peers": {k: v for where in PEERS for k, v in _peer_versions(where).items()},
         "commit": _commit(),
     }
 
@@ -48,11 +49,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _peer_versions() -> dict[str, str]:
-    if not PEER_PYTHON.exists():
+def _peer_versions(python: Path) -> dict[str, str]:
+    if not python.exists():
         return {}
-    code = f"from importlib.metadata import version\nfor n in {PEERS!r}: print(n, version(n))"
-    run = subprocess.run([PEER_PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    names = PEERS[python]
+    code = f"from importlib.metadata import version\nfor n in {names!r}: print(n, version(n))"
+    run = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     return dict(line.split() for line in run.stdout.splitlines())
 
 

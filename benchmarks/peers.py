@@ -15,6 +15,7 @@ from typing import Any, Self
 ROOT = Path(__file__).resolve().parents[1]
 HERE = "isthmus"  # our own environment, where the bare references run too
 PEER_PYTHON = Path(os.environ.get("ISTHMUS_PEERS", ROOT / ".venv-peers")) / "bin" / "python"
+COLMENA_PYTHON = ROOT / ".venv-colmena" / "bin" / "python"
 
 
 class SideError(Exception):
@@ -30,7 +31,8 @@ class Worker:
 
     def __init__(self, side: str, python: str | os.PathLike[str]) -> None:
         if not Path(python).exists():
-            raise SideError(side, "not installed", "run scripts/setup-peers", "")
+            script = "setup-colmena" if side == "Colmena" else "setup-peers"
+            raise SideError(side, "not installed", f"run scripts/{script}", "")
         self.side = side
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
@@ -99,7 +101,8 @@ class Workers:
     def __getitem__(self, side: str) -> Worker:
         worker = self._workers.get(side)
         if worker is None or not worker.alive:
-            worker = Worker(side, sys.executable if side == HERE else PEER_PYTHON)
+            own = {HERE: sys.executable, "Colmena": COLMENA_PYTHON}
+            worker = Worker(side, own.get(side, PEER_PYTHON))
             self._workers[side] = worker
         return worker
 

@@ -17,7 +17,7 @@ OUT = HOME / "out"  # every run
 RESULTS = HOME / "results"  # the published run of each section
 NOTES = HOME / "notes.toml"
 
-MARKS = {"met": "met", "missed": "**missed**"}
+MARKS = {"met": "met", "missed": "**missed**", "not judged": "–"}
 
 
 def as_json(
@@ -38,6 +38,7 @@ def as_json(
                     {
                         "text": j.target.text(r.case.unit),
                         "relative": j.target.of is not None,
+                        "percent": j.target.below is not None,
                         "estimate": j.estimate,
                         "verdict": j.verdict,
                     }
@@ -94,7 +95,8 @@ def rows(case: dict[str, Any]) -> list[list[str]]:
         figure = "–"
         if target["estimate"]:
             mid, low, high = target["estimate"]
-            figure = f"{number(mid)}×" if target["relative"] else amount(mid, case["unit"])
+            unit = "%" if target.get("percent") else case["unit"]
+            figure = f"{number(mid)}×" if target["relative"] else amount(mid, unit)
             if number(low) != number(high):
                 figure += f" [{number(low)}, {number(high)}]"
         verdict = MARKS.get(target["verdict"], target["verdict"])
@@ -125,7 +127,7 @@ def section_markdown(section: str, data: dict[str, Any], notes: dict[str, str]) 
         lines += [
             "| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows(case)
         ]
-        if any(t["verdict"] != "met" for t in case["targets"]):
+        if any(t["verdict"] not in ("met", "not judged") for t in case["targets"]):
             unmet[case["name"]] = None
     if unmet:
         lines += ["", "What is not met, and why:", ""]
@@ -169,7 +171,8 @@ def write_markdown(sections: list[str]) -> Path:
             parts.append(section_markdown(section, data, notes.get(section, {})))
             for case in data["cases"]:
                 for target in case["targets"]:
-                    count[target["verdict"]] = count.get(target["verdict"], 0) + 1
+                    if target["verdict"] != "not judged":
+                        count[target["verdict"]] = count.get(target["verdict"], 0) + 1
     total = ", ".join(f"{n} {verdict}" for verdict, n in sorted(count.items()))
     target = HOME / "RESULTS.md"
     summary = f"{sum(count.values())} targets: {total}.\n" if count else ""

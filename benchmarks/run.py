@@ -24,6 +24,7 @@ SECTIONS = [
     "wire",
     "net",
     "broker",
+    "colmena",
     "imports",
     "engine",
 ]

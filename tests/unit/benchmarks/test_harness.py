@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.harness import Case, Code, Target, Value, at_least, at_most, measure
+from benchmarks.harness import Case, Code, Target, Value, at_least, at_most, compare, measure
 from benchmarks.peers import HERE, SideError, Worker, Workers
 from benchmarks.stats import Estimate
 
@@ -39,6 +39,8 @@ def test_targets_read_as_in_the_tables() -> None:
     assert at_most(0.2, of="ProxyStore").text("ns") == "≤ 0.2× ProxyStore"
     assert at_least(3).text("GB/s") == "≥ 3 GB/s"
     assert at_most(5, over="bare").text("ms") == "≤ bare +5 ms"
+    assert at_least(40, below="by value").text("ms") == "≥ 40 % below by value"
+    assert compare("by value").text("ms") == "–"
 
 
 def test_values_are_compared_with_references_in_all_three_ways(workers: Workers) -> None:
@@ -50,6 +52,13 @@ def test_values_are_compared_with_references_in_all_three_ways(workers: Workers)
         (-4, "met"),
         (4, "missed"),
     ]
+
+
+def test_percent_below_a_reference_with_and_without_a_bound(workers: Workers) -> None:
+    targets = [at_least(40, below="bare"), at_least(60, below="bare"), compare("bare")]
+    result = measure(Case("v", Value("4"), {"bare": Value("8")}, targets, unit="ms"), workers)
+    found = [(j.estimate.figure, j.verdict) for j in result.judged() if j.estimate]
+    assert found == [(50, "met"), (50, "missed"), (50, "not judged")]
 
 
 def test_more_work_takes_longer_and_every_side_gets_every_round(workers: Workers) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import report
-from benchmarks.harness import Case, Result, Value, at_most
+from benchmarks.harness import Case, Result, Value, at_most, compare
 from benchmarks.memory import peak_above
 
 MACHINE = {
@@ -37,6 +37,15 @@ def test_a_section_shows_figures_verdicts_and_reasons() -> None:
     assert "- **bad**: because" in text
     assert "**good**:" not in text
     assert "quick run" in text
+
+
+def test_what_is_not_judged_needs_no_reason() -> None:
+    case = Case("shown", Value("1"), {"bare": Value("1")}, [compare("bare")], unit="ms")
+    samples = {"isthmus": [1.0, 1.0, 1.0], "bare": [4.0, 4.0, 4.0]}
+    data = report.as_json("Things", MACHINE, [Result(case, samples, {})], quick=False)
+    text = report.section_markdown("things", data, {})
+    assert "| shown | 1 ms | bare 4 ms | 75 % | – | – |" in text
+    assert "not met" not in text
 
 
 @pytest.mark.parametrize(
