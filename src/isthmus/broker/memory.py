@@ -278,6 +278,11 @@ class _Group:
     async def pending(self) -> int:
         return len(self._now()[1].taken)
 
+    async def floor(self) -> int:
+        _, group = self._now()
+        with self._lock:
+            return min(group.taken) - 1 if group.taken else group.last
+
     async def delete(self) -> None:
         log = self._log._now()
         with self._lock:

@@ -86,6 +86,12 @@ class Group(Protocol):
     async def pending(self) -> int:
         """Return how many records are delivered and not acknowledged."""
 
+    async def floor(self) -> int:
+        """Return a position up to which the group is done with every record; 0 if it is with none.
+
+        What all groups of a log are done with can be trimmed.
+        """
+
     async def delete(self) -> None:
         """Delete the group; no error if there is none. Records stay."""
 

@@ -117,6 +117,13 @@ class NatsGroup:
         count: int = (await self._look())["num_ack_pending"]
         return count
 
+    async def floor(self) -> int:
+        info = await self._look()
+        # Without anything outstanding the server leaves its own floor where the last record was.
+        which = "ack_floor" if info["num_ack_pending"] else "delivered"
+        floor: int = info[which]["stream_seq"]
+        return floor
+
     async def delete(self) -> None:
         await self._log.call(
             f"CONSUMER.DELETE.{self._log.stream}.{self.consumer}", known=(_NO_CONSUMER, _NO_STREAM)

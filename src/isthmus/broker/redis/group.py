@@ -69,6 +69,11 @@ class RedisGroup:
         count: int = await self._run(scripts.PENDING)
         return count
 
+    async def floor(self) -> int:
+        # Exact positions are too long for the numbers of the server's scripts' replies.
+        oldest, last = await self._run(scripts.FLOOR)
+        return int(oldest.partition(b"-")[2]) - 1 if oldest else int(last.partition(b"-")[2])
+
     async def delete(self) -> None:
         with contextlib.suppress(MissingLogError):
             await self._run(scripts.UNGROUP)

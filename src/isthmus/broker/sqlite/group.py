@@ -115,6 +115,18 @@ class SQLiteGroup:
 
         return await self._log.broker.engine().read(work)
 
+    async def floor(self) -> int:
+        def work(database: sqlite3.Connection) -> int:
+            self._look(database)
+            floor: int = database.execute(
+                "SELECT coalesce(min(position) - 1, (SELECT last FROM groups WHERE id = ?1))"
+                " FROM taken WHERE grp = ?1",
+                (self._number,),
+            ).fetchone()[0]
+            return floor
+
+        return await self._log.broker.engine().read(work)
+
     async def delete(self) -> None:
         def work(transaction: Transaction) -> None:
             transaction.execute("DELETE FROM taken WHERE grp = ?", (self._number,))
