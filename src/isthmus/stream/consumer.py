@@ -34,14 +34,14 @@ _SOON = 0.02  # seconds between looks at acknowledgements that are under way
 class StreamConsumer:
     """Iterates over the items of a subscriber's topics, as proxies, until all of them have ended.
 
-    Iterate with ``for`` or with ``async for``, over the consumer itself for proxies, or over what one of the
-    ``iter_…`` methods returns.
+    Iterate with ``for`` or with ``async for``, over the consumer itself for proxies, or over what one
+    of the ``iter_…`` methods returns.
 
     An item is done with when the next one is asked for, or when the consumer is closed without an error.
     Then it is acknowledged, where the channel knows that, and its object is deleted if the producer said
-    so: at once if the proxy was resolved in this process, else by whoever resolves it, here or elsewhere. With
-    ``acknowledge="manual"`` all of this happens in `StreamItem.acknowledge` and not before: the way for who
-    hands proxies on to tasks that may fail.
+    so: at once if the proxy was resolved in this process, else by whoever resolves it, here or elsewhere.
+    With ``acknowledge="manual"`` all of this happens in `StreamItem.acknowledge` and not before: the way for
+    who hands proxies on to tasks that may fail.
 
     Payloads are decoded as the codec does it, which runs what producers say: consume streams only of
     producers, and from brokers, that you trust. Nothing is decoded before a proxy is resolved.
@@ -79,7 +79,7 @@ class StreamConsumer:
         """Items that were sent and did not come, where this consumer is to get every one (see
         `Subscriber.complete`): what a channel that acknowledges nothing has lost."""
         self.repeated = 0
-        """Items that came once more, and were passed over: to who is to get every one, or already used up."""
+        """Items that came once more and were passed over, as seen before or used up."""
         self._subscriber = subscriber
         self._acknowledges = isinstance(subscriber, AcknowledgingSubscriber)
         self._producers = producers
@@ -159,9 +159,7 @@ class StreamConsumer:
             return None
         left = deadline - time.monotonic()
         if left <= 0:
-            raise WaitTimeoutError(
-                f"an item of {', '.join(sorted(self._open))}", self._timeout
-            )
+            raise WaitTimeoutError(f"an item of {', '.join(sorted(self._open))}", self._timeout)
         return left
 
     def _take(self) -> StreamItem[Any] | None:
@@ -296,7 +294,7 @@ class StreamConsumer:
     def close(self) -> None:
         """Be done with the item at hand, and close the subscriber; idempotent.
 
-        What came and was not iterated over goes back, where the channel acknowledges, and is lost elsewhere.
+        What came and was not iterated over goes back; where nothing is acknowledged it is lost.
         """
         self._close(finish=True)
 

@@ -81,7 +81,7 @@ def decode(data: bytes) -> Batch | End:
         CodecError: it is no event of ours, or of another version.
     """
     try:
-        event = _decoder.decode(data)
+        event: Batch | End = _decoder.decode(data)
     except msgspec.MsgspecError as error:
         raise CodecError("not an event of a stream", str(error)) from None
     if event.version != VERSION:
@@ -104,7 +104,8 @@ def pack_metadata(metadata: Any) -> msgspec.Raw:
         _metadata.decode(packed)
     except (msgspec.MsgspecError, TypeError, OverflowError, ValueError) as error:
         raise CodecError(
-            "metadata travels as msgpack, without pickles", f"{error}; give a dictionary of plain values"
+            "metadata travels as msgpack, without pickles",
+            f"{error}; give a dictionary of plain values",
         ) from None
     return msgspec.Raw(packed)
 

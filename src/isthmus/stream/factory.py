@@ -68,7 +68,15 @@ class Use:
     """
 
     __slots__ = (
-        "_by_hand", "_left_behind", "_name", "_uses", "ended", "identity", "key", "over", "resolved",
+        "_by_hand",
+        "_left_behind",
+        "_name",
+        "_uses",
+        "ended",
+        "identity",
+        "key",
+        "over",
+        "resolved",
         "travelled",
     )
 
@@ -147,7 +155,7 @@ class StreamFactory(StoreFactory[T]):
         return found
 
     def to_wire(self, about: TargetClass | None) -> bytes:
-        """Return what travels: who resolves it elsewhere deletes the object, unless that is done by hand."""
+        """Return what travels: who resolves it elsewhere deletes the object, unless it is by hand."""
         self.use.travelled = True
         self.evict = self.use.by_whoever_resolves
         try:

@@ -69,7 +69,9 @@ class InFlight:
     def _look(self) -> None:
         # The oldest go first, but one consumer may be slower than another.
         with self._lock:
-            looked_at = [self._objects.popleft() for _ in range(min(_LOOKED_AT, len(self._objects)))]
+            looked_at = [
+                self._objects.popleft() for _ in range(min(_LOOKED_AT, len(self._objects)))
+            ]
         kept = [one for one in looked_at if one[0].exists(one[1])]
         gone = sum(size for *_, size in looked_at) - sum(size for *_, size in kept)
         with self._lock:

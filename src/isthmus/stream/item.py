@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from isthmus.proxy import Proxy, TargetClass, resolve
+from isthmus.proxy import Proxy, TargetClass, extract
 from isthmus.store import StoreFactory
 from isthmus.store.store import reopen
 from isthmus.stream.event import unpack_metadata
@@ -115,7 +115,7 @@ class StreamItem(Generic[T]):
             MissingObjectError: the store does not hold it any more.
             CodecError: it cannot be decoded.
         """
-        return resolve(self.proxy)  # type: ignore[no-any-return]
+        return extract(self.proxy)
 
     @property
     def producer(self) -> str:
@@ -134,7 +134,7 @@ class StreamItem(Generic[T]):
 
     @property
     def position(self) -> int:
-        """Position of its message in the channel, from where a replay could go on; 0 where there is none."""
+        """Position of its message, from where a replay could go on; 0 where there is none."""
         return self.arrival.message.position
 
     @property

@@ -130,8 +130,8 @@ class MemoryPublisher:
 class MemorySubscriber:
     """Takes messages out of queues; they go back unless they are acknowledged."""
 
-    complete = False
-    group = None
+    complete: bool = False
+    group: str | None = None
 
     def __init__(self, space: _Space, topics: tuple[str, ...]) -> None:
         self.topics = topics
@@ -155,17 +155,18 @@ class MemorySubscriber:
 
     def _take(self, name: str) -> list[Message]:
         topic = self._space.topic(name)
-        found = []
+        found: list[Message] = []
         while topic.waiting and len(found) < _AT_ONCE:
             number, data, attempt = topic.waiting.popleft()
             topic.taken[number] = data, attempt
             self._held.add((name, number))
             found.append(Message(name, data, (name, number), attempt))
-        if not found and len(topic.ends) > self._ends[name]:
-            # Not before others are done: what they leave behind is for who is still here.
-            if all((name, number) in self._held for number in topic.taken):
-                found = [Message(name, data) for data in topic.ends[self._ends[name] :]]
-                self._ends[name] = len(topic.ends)
+        if found or len(topic.ends) == self._ends[name]:
+            return found
+        # Not before others are done: what they leave behind is for who is still here.
+        if all((name, number) in self._held for number in topic.taken):
+            found = [Message(name, data) for data in topic.ends[self._ends[name] :]]
+            self._ends[name] = len(topic.ends)
         return found
 
     def acknowledge(self, tokens: Sequence[tuple[str, int]]) -> None:

@@ -48,7 +48,7 @@ class StreamProducer:
         seed: makes the sample repeatable.
         aggregate: makes one object of the `batch_items` objects that it gets as a list, to be sent in their
             place. Their metadata travel as the list ``metadata["items"]``.
-        inline_bytes: objects whose encoding has at most so many bytes travel within their event; 0 for none.
+        inline_bytes: objects whose encoding has at most so many bytes travel in their event; 0: none.
         max_in_flight_bytes: bound on what is stored and not used up: `send` waits while there is more.
             Needs objects that are evicted.
         timeout: seconds that `send` waits for room at most.
@@ -171,7 +171,7 @@ class StreamProducer:
         self._publisher.flush()
 
     def close_topics(self, *topics: str) -> None:
-        """End topics: who consumes one is told when it has had all of its items; nothing more can be sent."""
+        """End topics: consumers are told when they have had all items; nothing more can be sent."""
         self._end(topics, None)
 
     def close(self, *, end: bool = True) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from isthmus.broker.handle import check_read
-from isthmus.broker.protocol import Delivery
+from isthmus.broker.protocol import Delivery, Progress
 from isthmus.broker.redis import scripts
 from isthmus.errors import MissingLogError
 
@@ -69,10 +69,9 @@ class RedisGroup:
         count: int = await self._run(scripts.PENDING)
         return count
 
-    async def floor(self) -> int:
-        # Exact positions are too long for the numbers of the server's scripts' replies.
-        oldest, last = await self._run(scripts.FLOOR)
-        return int(oldest.partition(b"-")[2]) - 1 if oldest else int(last.partition(b"-")[2])
+    async def progress(self) -> Progress:
+        oldest, last = (int(id.partition(b"-")[2]) for id in await self._run(scripts.PROGRESS))
+        return Progress(oldest - 1 if oldest else last, last)
 
     async def delete(self) -> None:
         with contextlib.suppress(MissingLogError):

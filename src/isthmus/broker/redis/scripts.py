@@ -21,11 +21,11 @@ __all__ = [
     "APPEND",
     "DELETE",
     "EXTEND",
-    "FLOOR",
     "GROUP",
     "LOOK",
     "OPEN",
     "PENDING",
+    "PROGRESS",
     "READ",
     "RELEASE",
     "STAT",
@@ -286,11 +286,11 @@ return 1
 """
 )
 
-# id, bell, group -> {oldest entry that is not acknowledged or '', last one delivered}
-FLOOR = _script(
+# id, bell, group -> {oldest entry that is not acknowledged or 0-0, last one delivered}
+PROGRESS = _script(
     _GROUP
     + """
-local oldest = redis.call('XPENDING', KEYS[1], group)[2] or ''
+local oldest = redis.call('XPENDING', KEYS[1], group)[2] or '0-0'
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local fields = {}
   for n = 1, #info, 2 do fields[info[n]] = info[n + 1] end

@@ -77,8 +77,9 @@ class LogChannel(ChannelHandle):
         prefetch: int = 64,
         patience: float = 30.0,
     ) -> None:
+        kind = broker if isinstance(broker, str) else broker.kind
         if not isinstance(broker, str):
-            broker, options = broker.kind, broker.config()
+            options = broker.config()
         if (max_records or max_bytes) and not groups:
             raise SpecError(
                 "LogChannel", "bounds need groups: what they are all done with is what is forgotten"
@@ -91,7 +92,7 @@ class LogChannel(ChannelHandle):
             raise SpecError("LogChannel", "prefetch, ack_wait and patience must be positive")
         super().__init__(
             LogChannelSpec(
-                broker,
+                kind,
                 dict(options or {}),
                 tuple(groups),
                 max_records,
@@ -115,9 +116,7 @@ class LogChannel(ChannelHandle):
         """Return what sends."""
         return LogPublisher(self._broker(), self.log_spec, ENDS)
 
-    def _subscriber(
-        self, topics: tuple[str, ...], group: str | None, start: int
-    ) -> LogSubscriber:
+    def _subscriber(self, topics: tuple[str, ...], group: str | None, start: int) -> LogSubscriber:
         if group is None:
             return LogSubscriber(self._broker(), self.log_spec, ENDS, topics, start)
         return GroupSubscriber(self._broker(), self.log_spec, ENDS, topics, group, start)

@@ -13,8 +13,6 @@ from isthmus.stream.channel import check_topic
 from isthmus.stream.log.patience import steadily
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from isthmus.broker import Broker, Group, Log
     from isthmus.stream.log.channel import LogChannelSpec
 
@@ -154,7 +152,7 @@ class LogPublisher:
 
         async def trim() -> bool:
             log, groups = await self._opened(topic)
-            floor = min([await group.floor() for group in groups])
+            floor = min([(await group.progress()).done for group in groups])
             return floor > 0 and await log.trim(floor) > 0
 
         return await steadily(trim, self._spec.patience)

@@ -36,7 +36,7 @@ _GOODBYE = 2.0  # seconds that giving messages back may take
 class LogSubscriber:
     """Reads each topic's log by itself, from a position on."""
 
-    complete = True
+    complete: bool = True
     group: str | None = None
 
     def __init__(
@@ -255,16 +255,15 @@ class GroupSubscriber(LogSubscriber):
         group = self._groups[topic]
         while True:
             await self._has_room()
-            await self._steadily(lambda: self._read(topic, group, None))
+            await self._steadily(lambda: self._read(topic, group))
 
-    async def _read(self, topic: str, group: Group, timeout: float | None) -> bool:
-        found = await group.read(self._name, limit=self._spec.prefetch, timeout=timeout)
+    async def _read(self, topic: str, group: Group) -> None:
+        found = await group.read(self._name, limit=self._spec.prefetch, timeout=None)
         with self._changed:
             self._held[topic].update(d.position for d in found)
         self._inbox.put(
             [Message(topic, d.data, (topic, d.position), d.attempt, d.position) for d in found]
         )
-        return bool(found)
 
     async def _hear_ends(self, topic: str) -> None:
         _, ends = self._logs[topic]
@@ -279,13 +278,14 @@ class GroupSubscriber(LogSubscriber):
 
     async def _quiet(self, topic: str) -> None:
         """Wait until no other of the group has anything: what a killed one had is for who is still here."""
-        group = self._groups[topic]
+        main, group = self._logs[topic][0], self._groups[topic]
         pause = _FIRST
         while True:
-            await self._has_room()
-            if await self._read(topic, group, 0):
-                continue
-            if await group.pending() <= len(self._held[topic]):
+            # Others read too; two reads at once by one consumer would mix up the order.
+            delivered = (await group.progress()).delivered
+            if await main.read(delivered, limit=1):
+                pass
+            elif await group.pending() <= len(self._held[topic]):
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST)

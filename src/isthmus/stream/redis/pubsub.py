@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from isthmus.access.redis import RedisAddress
 from isthmus.errors import BrokenError, ClosedError
@@ -91,8 +91,8 @@ class RedisPublisher:
 class RedisSubscriber:
     """Listens to topics, and connects anew when its connection breaks."""
 
-    complete = True
-    group = None
+    complete: bool = True
+    group: str | None = None
 
     def __init__(self, spec: RedisPubSubSpec, topics: tuple[str, ...]) -> None:
         self.topics = topics

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from isthmus.access.redis import RedisAddress
 from isthmus.errors import ClosedError, SpecError
 from isthmus.stream.channel import ChannelHandle, check_topic
 from isthmus.stream.protocol import Message
 from isthmus.stream.redis.client import Client
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["RedisQueueChannel", "RedisQueueSpec"]
 
@@ -144,8 +141,8 @@ class RedisQueuePublisher:
 class RedisQueueSubscriber:
     """Pops messages from lists."""
 
-    complete = False
-    group = None
+    complete: bool = False
+    group: str | None = None
 
     def __init__(self, spec: RedisQueueSpec, topics: tuple[str, ...]) -> None:
         self.topics = topics
@@ -169,9 +166,9 @@ class RedisQueueSubscriber:
                     if left is not None and left <= 0:
                         return []
                     wait = _SLICE if left is None else max(0.001, min(left, _SLICE))
-                    if one := self._client.redis.execute_command("BLPOP", *self._of, wait):
-                        if found := self._messages(self._of[one[0]], [one[1]]):
-                            return found
+                    one = self._client.redis.execute_command("BLPOP", *self._of, wait)
+                    if one and (found := self._messages(self._of[one[0]], [one[1]])):
+                        return found
         raise ClosedError("RedisQueueSubscriber")
 
     def _messages(self, topic: str, popped: list[bytes]) -> list[Message]:
