@@ -40,8 +40,8 @@ class StreamConsumer:
     An item is done with when the next one is asked for, or when the consumer is closed without an error.
     Then it is acknowledged, where the channel knows that, and its object is deleted if the producer said
     so: at once if the proxy was resolved in this process, else by whoever resolves it, here or elsewhere.
-    With ``acknowledge="manual"`` all of this happens in `StreamItem.acknowledge` and not before: the way for
-    who hands proxies on to tasks that may fail.
+    With ``acknowledge="manual"`` all of this happens in `StreamItem.acknowledge` and not before: the way
+    for who hands proxies on to tasks that may fail.
 
     Payloads are decoded as the codec does it, which runs what producers say: consume streams only of
     producers, and from brokers, that you trust. Nothing is decoded before a proxy is resolved.
