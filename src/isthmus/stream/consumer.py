@@ -28,7 +28,7 @@ __all__ = ["StreamConsumer", "StreamItem"]
 T = TypeVar("T")
 
 _SLICE = 0.25  # seconds that a thread waits which nobody may need any more
-_SOON = 0.02  # seconds between looks at acknowledgements that are under way
+_REMEMBERED = 4096  # messages, to know one that its producer had to send twice
 
 
 class StreamConsumer:
@@ -81,12 +81,12 @@ class StreamConsumer:
         self.repeated = 0
         """Items that came once more and were passed over, as seen before or used up."""
         self._subscriber = subscriber
-        self._acknowledges = isinstance(subscriber, AcknowledgingSubscriber)
         self._producers = producers
         self._selection = Selection(filter, sample, seed)
         self._by_hand = acknowledge == "manual"
-        if self._by_hand and not self._acknowledges:
+        if self._by_hand and not isinstance(subscriber, AcknowledgingSubscriber):
             raise CapabilityError(repr(subscriber), "subscriber that acknowledges")
+        self._doubtful = isinstance(subscriber, AcknowledgingSubscriber) and not subscriber.counts
         self._name = name or subscriber.group
         self._timeout = timeout
         self._ready: deque[tuple[Arrival, int]] = deque()
@@ -94,7 +94,7 @@ class StreamConsumer:
         self._open = set(subscriber.topics)
         self._ended: dict[str, dict[str, End]] = {topic: {} for topic in subscriber.topics}
         self._next: dict[tuple[str, str], int] = {}
-        self._settling: dict[Any, Arrival] = {}
+        self._seen: dict[tuple[str, str, int], None] = {}
         self._left_behind: deque[Use] = deque()
         self._lock = threading.RLock()
         self._receiving = threading.Lock()
@@ -148,7 +148,7 @@ class StreamConsumer:
             if (item := self._take()) is not None:
                 return item
             if not self._open:
-                await asyncio.to_thread(self._stop)
+                self._stop()
                 raise StopAsyncIteration
             # In slices, and what comes is kept: nothing is lost with a call that was cancelled.
             left = self._left(deadline)
@@ -172,7 +172,7 @@ class StreamConsumer:
             if not self._selection.all and not self._selection.keeps(item.metadata):
                 item.pass_over()
                 continue
-            if arrival.message.attempt > 1 and item.used_up():
+            if (self._doubtful or arrival.message.attempt > 1) and item.used_up():
                 self.repeated += 1
                 item.pass_over()
                 continue
@@ -187,9 +187,6 @@ class StreamConsumer:
         with self._receiving:
             if self._ready or self._closed:
                 return  # a call that was cancelled has left something
-            self._settle()
-            if self._settling:
-                timeout = _SOON if timeout is None else min(timeout, _SOON)
             for message in self._subscriber.next_events(timeout):
                 event = decode(message.data)
                 if isinstance(event, End):
@@ -206,8 +203,9 @@ class StreamConsumer:
             skip = min(max(0, due - batch.first), len(batch.items))
             self.repeated += skip
             self._next[whose] = max(due, batch.first + len(batch.items))
-        if message.topic not in self._open:
+        elif message.attempt == 1 and self._came_before(message.topic, batch):
             skip = len(batch.items)
+            self.repeated += skip
         arrival = Arrival(message, batch, self._name, self._by_hand, self._left_behind)
         if not batch.items:
             self._done(arrival)
@@ -216,6 +214,16 @@ class StreamConsumer:
                 StreamItem(arrival, index, self).pass_over()
             else:
                 self._ready.append((arrival, index))
+
+    def _came_before(self, topic: str, batch: Batch) -> bool:
+        """Whether the producer's channel sent a message twice, not knowing that it had arrived."""
+        this = topic, batch.producer, batch.first
+        if this in self._seen:
+            return True
+        self._seen[this] = None
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return False
 
     def _on_end(self, message: Message, end: End) -> None:
         topic = message.topic
@@ -236,8 +244,7 @@ class StreamConsumer:
         current, self._current = self._current, None
         if current is not None:
             current.finish()
-        if self._settling or self._left_behind:
-            self._settle()
+        self._clear_away()
 
     def _item_done(self, arrival: Arrival) -> None:
         with self._lock:
@@ -246,15 +253,12 @@ class StreamConsumer:
                 self._done(arrival)
 
     def _done(self, arrival: Arrival) -> None:
-        """All items of a message are done with: first it is acknowledged, then its objects go."""
-        token = arrival.message.token
-        if token is None or not self._acknowledges:
-            arrival.end()
-            return
-        with self._lock:
-            self._settling[token] = arrival
-        self._acknowledge([token])
-        self._settle()
+        """All items of a message are done with.
+
+        Their objects went before: who gets the message again, since we die here, finds them used up.
+        """
+        if arrival.message.token is not None:
+            self._acknowledge([arrival.message.token])
 
     def _acknowledge(self, tokens: list[Any]) -> None:
         if isinstance(self._subscriber, AcknowledgingSubscriber):
@@ -264,13 +268,8 @@ class StreamConsumer:
         if isinstance(self._subscriber, AcknowledgingSubscriber):
             self._subscriber.release([arrival.message.token])
 
-    def _settle(self, *, wait: bool = False) -> None:
-        if isinstance(self._subscriber, AcknowledgingSubscriber):
-            for token in self._subscriber.settled(wait=wait):
-                with self._lock:
-                    arrival = self._settling.pop(token, None)
-                if arrival is not None:
-                    arrival.end()
+    def _clear_away(self) -> None:
+        """Delete the objects whose proxies were left behind unresolved."""
         while self._left_behind:
             use = self._left_behind.popleft()
             if use.over:
@@ -282,7 +281,6 @@ class StreamConsumer:
         Raises:
             RemoteError: a producer failed.
         """
-        self._settle(wait=True)
         for ends in self._ended.values():
             for end in ends.values():
                 if end.failure is not None:
@@ -306,7 +304,7 @@ class StreamConsumer:
             if finish:
                 self._finish_current()
             self._current = None
-            self._settle(wait=True)
+            self._clear_away()
         finally:
             self._ready.clear()
             self._subscriber.close()

@@ -124,7 +124,7 @@ class Use:
         connector = store.connector
         if not isinstance(connector, ReservingConnector):
             raise CapabilityError(repr(connector), ReservingConnector.__name__)
-        marks = {name: store._own(tuple(mark)) for name, mark in self._uses.items()}
+        marks = self._marks()
         mine = marks.get(self._name or "")
         if mine is not None:
             connector.put_at(mine, b"1")
@@ -133,6 +133,18 @@ class Use:
                 for mark in marks.values():
                     connector.evict(mark)
                 store.evict(key)
+
+    def used_up(self) -> bool:
+        """Whether this consumer, or who shares its topic with it, was done with the object before."""
+        store = reopen(self.identity)
+        if not store.exists(self.key):
+            return True
+        mine = self._marks().get(self._name or "")
+        return mine is not None and store.exists(mine)
+
+    def _marks(self) -> dict[str, tuple[Any, ...]]:
+        store = reopen(self.identity)
+        return {name: store._own(tuple(mark)) for name, mark in (self._uses or {}).items()}
 
     def left(self) -> None:
         """The proxy was collected; no I/O here, for it happens at any line of any thread."""

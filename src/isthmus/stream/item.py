@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from isthmus.proxy import Proxy, TargetClass, extract
 from isthmus.store import StoreFactory
-from isthmus.store.store import reopen
 from isthmus.stream.event import unpack_metadata
 from isthmus.stream.factory import InlineFactory, StreamFactory, Use
 
@@ -33,7 +32,7 @@ class Arrival:
         left_behind: where the uses of collected proxies go.
     """
 
-    __slots__ = ("_by_hand", "_left_behind", "_name", "_uses", "batch", "left", "message")
+    __slots__ = ("_by_hand", "_left_behind", "_name", "batch", "left", "message")
 
     def __init__(
         self,
@@ -49,7 +48,6 @@ class Arrival:
         self._name = name
         self._by_hand = by_hand
         self._left_behind = left_behind
-        self._uses: list[Use] = []
 
     def factory(self, item: Item) -> InlineFactory[Any] | StoreFactory[Any]:
         """Return what resolves an item."""
@@ -63,14 +61,7 @@ class Arrival:
             identity, key, deserializer=item.deserializer, made=batch.made
         )
         factory.use = Use(identity, key, item.uses, self._name, self._by_hand, self._left_behind)
-        self._uses.append(factory.use)
         return factory
-
-    def end(self) -> None:
-        """The message is done with, and the channel knows."""
-        uses, self._uses = self._uses, []
-        for use in uses:
-            use.end()
 
 
 class StreamItem(Generic[T]):
@@ -145,7 +136,8 @@ class StreamItem(Generic[T]):
     def acknowledge(self) -> None:
         """Be done with it: it does not come again, and its object goes if its producer said so.
 
-        Items that came in one message are acknowledged when all of them are. Any thread; idempotent.
+        Items that came in one message are acknowledged when all of them are. Until then those may come
+        again whose objects are kept or inline. Any thread; idempotent.
         """
         self.finish()
 
@@ -159,6 +151,8 @@ class StreamItem(Generic[T]):
         """Count it among those that are done with."""
         if not self._done:
             self._done = True
+            if isinstance(self._factory, StreamFactory):
+                self._factory.use.end()
             self._consumer._item_done(self.arrival)
 
     def pass_over(self) -> None:
@@ -169,9 +163,7 @@ class StreamItem(Generic[T]):
 
     def used_up(self) -> bool:
         """Whether somebody has been done with it already: its object is gone, as its producer wished."""
-        if not isinstance(self._factory, StreamFactory):
-            return False
-        return not reopen(self._factory.identity).exists(self._factory.key)
+        return isinstance(self._factory, StreamFactory) and self._factory.use.used_up()
 
     def __repr__(self) -> str:
         return f"<item {self.number} of {self.producer} in topic {self.topic!r}, {self.size} bytes>"

@@ -132,6 +132,7 @@ class MemorySubscriber:
 
     complete: bool = False
     group: str | None = None
+    counts: bool = True
 
     def __init__(self, space: _Space, topics: tuple[str, ...]) -> None:
         self.topics = topics
@@ -139,7 +140,6 @@ class MemorySubscriber:
         self._closed = False
         self._held: set[tuple[str, int]] = set()
         self._ends = dict.fromkeys(topics, 0)
-        self._settled: list[tuple[str, int]] = []
 
     def next_events(self, timeout: float | None = None) -> list[Message]:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -178,7 +178,6 @@ class MemorySubscriber:
                     topic = self._space.topic(name)
                     if taken := topic.taken.pop(number, None):
                         topic.bytes -= len(taken[0])
-                self._settled.append(token)
             self._space.changed.notify_all()
 
     def release(self, tokens: Sequence[tuple[str, int]]) -> None:
@@ -191,11 +190,6 @@ class MemorySubscriber:
                     if taken := topic.taken.pop(number, None):
                         topic.waiting.appendleft((number, taken[0], taken[1] + 1))
             self._space.changed.notify_all()
-
-    def settled(self, *, wait: bool = False) -> list[tuple[str, int]]:
-        with self._space.changed:
-            settled, self._settled = self._settled, []
-        return settled
 
     def pass_on(self, topic: str) -> None: ...
 

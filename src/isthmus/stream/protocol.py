@@ -89,20 +89,19 @@ class Subscriber(Protocol):
 class AcknowledgingSubscriber(Subscriber, Protocol):
     """Gets a message again, or somebody else does, unless it is acknowledged."""
 
+    counts: bool
+    """Whether a message whose `attempt` is 1 is sure to come for the first time."""
+
     def acknowledge(self, tokens: Sequence[Any]) -> None:
-        """Be done with messages; does not wait for the channel."""
+        """Be done with messages; need not wait for the channel, but `close` does.
+
+        Raises:
+            BrokenError: the channel did not hear of this, or an earlier acknowledgement.
+        """
         ...
 
     def release(self, tokens: Sequence[Any]) -> None:
         """Give messages back unfinished, for whoever reads next."""
-        ...
-
-    def settled(self, *, wait: bool = False) -> list[Any]:
-        """Return the tokens whose acknowledgement the channel has, since the last call.
-
-        Args:
-            wait: until it has all of them.
-        """
         ...
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import functools
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from isthmus.errors import BrokenError, IsthmusError
 from isthmus.net.bridge import bridge
@@ -26,8 +26,6 @@ __all__ = ["GroupSubscriber", "LogSubscriber"]
 
 T = TypeVar("T")
 Token = tuple[str, int]
-
-log = logging.getLogger("isthmus.stream")
 
 _FIRST, _LONGEST = 0.005, 0.2  # seconds between looks at what others of a group have not finished
 _GOODBYE = 2.0  # seconds that giving messages back may take
@@ -92,8 +90,7 @@ class LogSubscriber:
         self._after = {**getattr(self, "_after", {}), topic: after}
 
     async def _serve(self) -> None:
-        work = [asyncio.create_task(self._fail(self._follow(topic))) for topic in self.topics]
-        work += [asyncio.create_task(self._fail(one)) for one in self._chores()]
+        work = [asyncio.create_task(self._fail(chore)) for chore in self._chores()]
         try:
             await self._stop.wait()
         finally:
@@ -105,14 +102,14 @@ class LogSubscriber:
                     await self._goodbye()
             await self._broker.aclose()
 
-    def _chores(self) -> list[Any]:
-        return []
+    def _chores(self) -> list[Callable[[], Awaitable[None]]]:
+        return [functools.partial(self._follow, topic) for topic in self.topics]
 
     async def _goodbye(self) -> None: ...
 
-    async def _fail(self, work: Awaitable[None]) -> None:
+    async def _fail(self, chore: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await chore()
         except Exception as error:
             self._inbox.fail(error)
 
@@ -175,6 +172,8 @@ class GroupSubscriber(LogSubscriber):
         start: int,
     ) -> None:
         self.group = group
+        # JetStream takes a delivery back that nobody was there to hear, and with it the ones before.
+        self.counts = spec.broker != "nats"
         self._name = f"{socket.gethostname()[:32]}-{os.getpid()}-{os.urandom(3).hex()}"
         self._name = "".join(c if c.isalnum() else "-" for c in self._name)
         self._groups: dict[str, Group] = {}
@@ -182,7 +181,6 @@ class GroupSubscriber(LogSubscriber):
         self._changed = threading.Condition()
         self._acking: list[Token] = []
         self._pumping = False
-        self._settled: list[Token] = []
         self._ack_failure: Exception | None = None
         super().__init__(broker, spec, ends, topics, start)
 
@@ -190,21 +188,14 @@ class GroupSubscriber(LogSubscriber):
 
     def acknowledge(self, tokens: Sequence[Token]) -> None:
         with self._changed:
+            if self._ack_failure is not None:
+                raise self._ack_failure
             self._acking += tokens
             for topic, position in tokens:
                 self._held[topic].discard(position)
-            if not self._pumping and self._ack_failure is None:
+            if not self._pumping:
                 self._pumping = True
                 bridge.start(self._acknowledge())
-
-    def settled(self, *, wait: bool = False) -> list[Token]:
-        with self._changed:
-            while wait and self._pumping:
-                self._changed.wait()
-            settled, self._settled = self._settled, []
-            if self._ack_failure is not None and not settled:
-                raise self._ack_failure
-        return settled
 
     def release(self, tokens: Sequence[Token]) -> None:
         with self._changed:
@@ -237,8 +228,12 @@ class GroupSubscriber(LogSubscriber):
                     self._pumping = False
                     self._changed.notify_all()
                 return
-            with self._changed:
-                self._settled += tokens
+
+    def close(self) -> None:
+        with self._changed:
+            while self._pumping:
+                self._changed.wait()
+        super().close()
 
     # On the bridge
 
@@ -248,8 +243,9 @@ class GroupSubscriber(LogSubscriber):
             self.group or "", start=start, ack_wait=self._spec.ack_wait
         )
 
-    def _chores(self) -> list[Any]:
-        return [self._keep(), *(self._hear_ends(topic) for topic in self.topics)]
+    def _chores(self) -> list[Callable[[], Awaitable[None]]]:
+        hear = [functools.partial(self._hear_ends, topic) for topic in self.topics]
+        return [*super()._chores(), *hear, self._keep]
 
     async def _follow(self, topic: str) -> None:
         group = self._groups[topic]
@@ -259,11 +255,12 @@ class GroupSubscriber(LogSubscriber):
 
     async def _read(self, topic: str, group: Group) -> None:
         found = await group.read(self._name, limit=self._spec.prefetch, timeout=None)
+        messages = [
+            Message(topic, d.data, (topic, d.position), d.attempt, d.position) for d in found
+        ]
         with self._changed:
-            self._held[topic].update(d.position for d in found)
-        self._inbox.put(
-            [Message(topic, d.data, (topic, d.position), d.attempt, d.position) for d in found]
-        )
+            self._held[topic].update(m.position for m in messages)
+        self._inbox.put(messages)
 
     async def _hear_ends(self, topic: str) -> None:
         _, ends = self._logs[topic]

@@ -99,6 +99,7 @@ class RedisSubscriber:
         self._of = {f"{spec.prefix}:{topic}".encode(): topic for topic in topics}
         self._client = Client(spec, type(self).__name__)
         self._closed = threading.Event()
+        self._receiving = threading.Lock()
         self._connection: Any = None
         with self._client.told():
             self._connect()
@@ -120,6 +121,10 @@ class RedisSubscriber:
         self._client.redis.connection_pool.release(connection)
 
     def next_events(self, timeout: float | None = None) -> list[Message]:
+        with self._receiving:
+            return self._next_events(timeout)
+
+    def _next_events(self, timeout: float | None) -> list[Message]:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._closed.is_set():
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -160,6 +165,7 @@ class RedisSubscriber:
     def close(self) -> None:
         if not self._closed.is_set():
             self._closed.set()
-            if self._connection is not None:
-                self._drop(self._connection)
-            self._client.close()
+            with self._receiving:  # who waits there looks soon
+                if self._connection is not None:
+                    self._drop(self._connection)
+                self._client.close()

@@ -151,8 +151,13 @@ class RedisQueueSubscriber:
         self._of = {_keys(spec, topic)[0].encode(): topic for topic in topics}
         self._spec = spec
         self._closed = threading.Event()
+        self._receiving = threading.Lock()
 
     def next_events(self, timeout: float | None = None) -> list[Message]:
+        with self._receiving:
+            return self._next_events(timeout)
+
+    def _next_events(self, timeout: float | None) -> list[Message]:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._closed.is_set():
             left = None if deadline is None else deadline - time.monotonic()
@@ -185,4 +190,5 @@ class RedisQueueSubscriber:
 
     def close(self) -> None:
         self._closed.set()
-        self._client.close()
+        with self._receiving:  # who waits there looks soon
+            self._client.close()
