@@ -14,6 +14,7 @@ from isthmus.broker.nats import NatsBroker
 from isthmus.broker.redis import RedisBroker
 from isthmus.broker.sqlite import SQLiteBroker
 from isthmus.net.bridge import bridge
+from isthmus.store import Store
 from isthmus.stream import Channel
 from isthmus.stream.log import LogChannel
 from isthmus.stream.memory import MemoryChannel
@@ -40,6 +41,15 @@ def stop_bridge(leak_check: None) -> Iterator[None]:
     bridge.stop()
 
 
+def cut_redis(self: StreamContract, channel: Channel) -> None:
+    import redis
+
+    config = channel.config()
+    with redis.Redis("127.0.0.1", config.get("options", config)["port"]) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.client_kill_filter(_type="pubsub", skipme=True)
+
+
 class TestMemory(StreamContract):
     crosses_processes = False
 
@@ -55,6 +65,8 @@ class TestRedisQueue(StreamContract):
     def channel(self, redis_server: RedisServer) -> RedisQueueChannel:
         return RedisQueueChannel("127.0.0.1", redis_server.port, prefix=uuid.uuid4().hex)
 
+    cut = cut_redis
+
 
 class TestRedisPubSub(StreamContract):
     acknowledges = False
@@ -64,6 +76,8 @@ class TestRedisPubSub(StreamContract):
     @pytest.fixture
     def channel(self, redis_server: RedisServer) -> RedisPubSubChannel:
         return RedisPubSubChannel("127.0.0.1", redis_server.port, prefix=uuid.uuid4().hex)
+
+    cut = cut_redis
 
     def await_subscribers(self, channel: Channel, count: int) -> None:
         import redis
@@ -101,11 +115,22 @@ class TestRedisStreams(LogContract):
         broker = RedisBroker("127.0.0.1", redis_server.port, prefix=uuid.uuid4().hex)
         return LogChannel(broker, ack_wait=1.0)
 
+    cut = cut_redis
+
 
 class TestNats(LogContract):
     @pytest.fixture
     def channel(self, nats_server: NatsServer) -> LogChannel:
         return LogChannel(NatsBroker(nats_server.url, uuid.uuid4().hex), ack_wait=1.0)
+
+    def test_cut_connections(self, channel: Channel, store: Store) -> None:
+        with NatsServer() as self.server:
+            channel = LogChannel(NatsBroker(self.server.url))
+            self.cut_connections(channel, store, 90)
+
+    def cut(self, channel: Channel) -> None:
+        self.server.kill()
+        self.server.start()
 
 
 class TestReplay(StreamContract):
@@ -118,3 +143,5 @@ class TestReplay(StreamContract):
     def channel(self, redis_server: RedisServer) -> LogChannel:
         broker = RedisBroker("127.0.0.1", redis_server.port, prefix=uuid.uuid4().hex)
         return LogChannel(broker)
+
+    cut = cut_redis

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus.access import redis as access
+from isthmus.errors import BrokenError, ClosedError
 from isthmus.spec import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Callable, Iterator
 
     from isthmus.access.redis import RedisAddress
 
 __all__ = ["Client"]
+
+T = TypeVar("T")
+
+# Seconds before each attempt to connect anew.
+_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, None)
 
 
 class Client:
@@ -64,6 +71,24 @@ class Client:
             raise access.refusal(self.where, str(error), need) from error
         except (self._library.RedisError, OSError) as error:
             raise access.silence(self.where, error) from error
+
+    def steadily(self, call: Callable[[], T], closed: threading.Event) -> T:
+        """Return what `call` does, called again for some seconds while the connection breaks.
+
+        Raises:
+            BrokenError: it stays so.
+            ClosedError: `closed` was set meanwhile.
+        """
+        for pause in _PAUSES:
+            try:
+                with self.told():
+                    return call()
+            except BrokenError:
+                if pause is None:
+                    raise
+                if closed.wait(pause):
+                    break
+        raise ClosedError(self._what)
 
     def close(self) -> None:
         """Close its connections."""

@@ -16,7 +16,6 @@ __all__ = ["RedisPubSubChannel", "RedisPubSubSpec"]
 
 _SLICE = 0.5  # seconds that a blocked connection is not seen to be closed
 _AT_ONCE = 256  # messages handed over together
-_PAUSES = 0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0  # seconds before each attempt to connect anew
 
 
 class RedisPubSubSpec(RedisAddress):
@@ -149,16 +148,8 @@ class RedisSubscriber:
 
     def _again(self) -> None:
         self._drop(self._connection)
-        for n, pause in enumerate(_PAUSES):
-            if self._closed.wait(pause):
-                return
-            try:
-                with self._client.told():
-                    self._connect()
-                return
-            except BrokenError:
-                if n == len(_PAUSES) - 1:
-                    raise
+        self._connection = None
+        self._client.steadily(self._connect, self._closed)
 
     def pass_on(self, topic: str) -> None: ...
 

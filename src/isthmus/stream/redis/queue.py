@@ -161,20 +161,22 @@ class RedisQueueSubscriber:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._closed.is_set():
             left = None if deadline is None else deadline - time.monotonic()
-            with self._client.told():
-                for queue, topic in self._of.items():
-                    if popped := self._client.redis.execute_command("LPOP", queue, self._prefetch):
-                        if found := self._messages(topic, popped):
-                            return found
-                        break
-                else:
-                    if left is not None and left <= 0:
-                        return []
-                    wait = _SLICE if left is None else max(0.001, min(left, _SLICE))
-                    one = self._client.redis.execute_command("BLPOP", *self._of, wait)
-                    if one and (found := self._messages(self._of[one[0]], [one[1]])):
-                        return found
+            wait = _SLICE if left is None else min(left, _SLICE)
+            found = self._client.steadily(lambda wait=wait: self._pop(wait), self._closed)  # type: ignore[misc]
+            if found or (left is not None and left <= 0):
+                return found
         raise ClosedError("RedisQueueSubscriber")
+
+    def _pop(self, wait: float) -> list[Message]:
+        """Return what is there, or the first to come."""
+        ask = self._client.redis.execute_command
+        for queue, topic in self._of.items():
+            if popped := ask("LPOP", queue, self._prefetch):
+                return self._messages(topic, popped)
+        if wait <= 0:
+            return []
+        first = ask("BLPOP", *self._of, max(0.001, wait))
+        return self._messages(self._of[first[0]], [first[1]]) if first else []
 
     def _messages(self, topic: str, popped: list[bytes]) -> list[Message]:
         found = [Message(topic, data) for data in popped if data != _END]
