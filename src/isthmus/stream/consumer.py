@@ -53,6 +53,7 @@ class StreamConsumer:
         sample: fraction of the items to take, at random, or an integer n to take the first of every n.
         seed: makes the sample repeatable.
         acknowledge: ``"next"`` or ``"manual"``.
+        evict: False leaves every object where it is, whatever its producer said: for who only watches.
         name: of this consumer, where the producer names its ``consumers``; None for the name of its group.
         timeout: seconds to wait for an item at most; None waits for ever.
 
@@ -68,6 +69,7 @@ class StreamConsumer:
         sample: float | int = 1,
         seed: int | None = None,
         acknowledge: Literal["next", "manual"] = "next",
+        evict: bool = True,
         name: str | None = None,
         timeout: float | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class StreamConsumer:
         if self._by_hand and not isinstance(subscriber, AcknowledgingSubscriber):
             raise CapabilityError(repr(subscriber), "subscriber that acknowledges")
         self._doubtful = isinstance(subscriber, AcknowledgingSubscriber) and not subscriber.counts
+        self._evict = evict
         self._name = name or subscriber.group
         self._timeout = timeout
         self._ready: deque[tuple[Arrival, int]] = deque()
@@ -206,7 +209,7 @@ class StreamConsumer:
         elif message.attempt == 1 and self._came_before(message.topic, batch):
             skip = len(batch.items)
             self.repeated += skip
-        arrival = Arrival(message, batch, self._name, self._by_hand, self._left_behind)
+        arrival = Arrival(message, batch, self._evict, self._name, self._by_hand, self._left_behind)
         if not batch.items:
             self._done(arrival)
         for index in range(len(batch.items)):

@@ -27,17 +27,19 @@ class Arrival:
     Args:
         message: as the subscriber gave it.
         batch: what it says.
+        evict: whether objects go when their producer said so.
         name: of the consumer.
         by_hand: whether items are acknowledged by hand.
         left_behind: where the uses of collected proxies go.
     """
 
-    __slots__ = ("_by_hand", "_left_behind", "_name", "batch", "left", "message")
+    __slots__ = ("_by_hand", "_evict", "_left_behind", "_name", "batch", "left", "message")
 
     def __init__(
         self,
         message: Message,
         batch: Batch,
+        evict: bool,
         name: str | None,
         by_hand: bool,
         left_behind: deque[Use],
@@ -45,6 +47,7 @@ class Arrival:
         self.message = message
         self.batch = batch
         self.left = len(batch.items)
+        self._evict = evict
         self._name = name
         self._by_hand = by_hand
         self._left_behind = left_behind
@@ -55,7 +58,7 @@ class Arrival:
             return InlineFactory(item.payload, item.deserializer)
         batch = self.batch
         key, identity = tuple(item.key or ()), batch.store or b""
-        if not item.evict:
+        if not (item.evict and self._evict):
             return StoreFactory(identity, key, deserializer=item.deserializer, made=batch.made)
         factory: StreamFactory[Any] = StreamFactory(
             identity, key, deserializer=item.deserializer, made=batch.made
