@@ -22,6 +22,7 @@ SECTIONS = [
     "wire",
     "net",
     "broker",
+    "stream",
     "imports",
     "engine",
 ]

@@ -125,7 +125,7 @@ class TestNats(LogContract):
 
     def test_cut_connections(self, channel: Channel, store: Store) -> None:
         with NatsServer() as self.server:
-            channel = LogChannel(NatsBroker(self.server.url))
+            channel = LogChannel(NatsBroker(self.server.url), ack_wait=1.0)
             self.cut_connections(channel, store, 90)
 
     def cut(self, channel: Channel) -> None:

@@ -29,7 +29,10 @@ class Pending:
     def __init__(self, producer: str, topic: str, store: Store | None) -> None:
         self.topic = topic
         self.store = store
-        self.identity = None if store is None else store.config().pack()
+        config = None if store is None else store.config()
+        self.identity = None if config is None else config.pack()
+        self.deserializer = None if config is None else config.deserializer
+        """The store's own, which inline objects need as much."""
         self.sent = 0
         """Items in messages that were packed."""
         self.bytes = 0

@@ -86,9 +86,12 @@ class StreamConsumer:
         self._producers = producers
         self._selection = Selection(filter, sample, seed)
         self._by_hand = acknowledge == "manual"
-        if self._by_hand and not isinstance(subscriber, AcknowledgingSubscriber):
+        self._acknowledging = (
+            subscriber if isinstance(subscriber, AcknowledgingSubscriber) else None
+        )
+        if self._by_hand and self._acknowledging is None:
             raise CapabilityError(repr(subscriber), "subscriber that acknowledges")
-        self._doubtful = isinstance(subscriber, AcknowledgingSubscriber) and not subscriber.counts
+        self._doubtful = self._acknowledging is not None and not self._acknowledging.counts
         self._evict = evict
         self._name = name or subscriber.group
         self._timeout = timeout
@@ -264,12 +267,12 @@ class StreamConsumer:
             self._acknowledge([arrival.message.token])
 
     def _acknowledge(self, tokens: list[Any]) -> None:
-        if isinstance(self._subscriber, AcknowledgingSubscriber):
-            self._subscriber.acknowledge(tokens)
+        if self._acknowledging is not None:
+            self._acknowledging.acknowledge(tokens)
 
     def _give_back(self, arrival: Arrival) -> None:
-        if isinstance(self._subscriber, AcknowledgingSubscriber):
-            self._subscriber.release([arrival.message.token])
+        if self._acknowledging is not None:
+            self._acknowledging.release([arrival.message.token])
 
     def _clear_away(self) -> None:
         """Delete the objects whose proxies were left behind unresolved."""

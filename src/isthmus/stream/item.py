@@ -20,6 +20,8 @@ __all__ = ["Arrival", "StreamItem"]
 
 T = TypeVar("T")
 
+_UNKNOWN: Any = object()
+
 
 class Arrival:
     """A message, and which of its items are done with.
@@ -70,7 +72,17 @@ class Arrival:
 class StreamItem(Generic[T]):
     """One object of a stream, and what its producer said of it."""
 
-    __slots__ = ("_about", "_consumer", "_done", "_factory", "_item", "_proxy", "arrival", "index")
+    __slots__ = (
+        "_about",
+        "_consumer",
+        "_done",
+        "_factory",
+        "_item",
+        "_object",
+        "_proxy",
+        "arrival",
+        "index",
+    )
 
     def __init__(self, arrival: Arrival, index: int, consumer: StreamConsumer) -> None:
         self.arrival = arrival
@@ -79,6 +91,7 @@ class StreamItem(Generic[T]):
         self._consumer = consumer
         self._factory = arrival.factory(self._item)
         self._proxy: Proxy[T] | None = None
+        self._object: Any = _UNKNOWN
         self._done = False
 
     @property
@@ -109,7 +122,11 @@ class StreamItem(Generic[T]):
             MissingObjectError: the store does not hold it any more.
             CodecError: it cannot be decoded.
         """
-        return extract(self.proxy)
+        if self._proxy is not None:
+            return extract(self._proxy)
+        if self._object is _UNKNOWN:
+            self._object = self._factory()
+        return self._object  # type: ignore[no-any-return]
 
     @property
     def producer(self) -> str:

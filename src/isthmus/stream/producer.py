@@ -247,8 +247,7 @@ class StreamProducer:
             pieces = (_CODEC if store is None else store._serializers).encode(obj, serializer)
             size = codec.size(pieces)
             if store is None or size <= self._inline_bytes:
-                if packed is None and store is not None:
-                    packed = store.config().deserializer
+                packed = packed or pending.deserializer
                 return Item(codec.join(pieces), None, size, deserializer=packed)
             serializer = lambda _: pieces  # noqa: E731 - encoded already
         evicted = self._evict if evict is None else evict
