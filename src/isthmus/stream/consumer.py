@@ -176,11 +176,11 @@ class StreamConsumer:
             arrival, index = self._ready.popleft()
             item: StreamItem[Any] = StreamItem(arrival, index, self)
             if not self._selection.all and not self._selection.keeps(item.metadata):
-                item.pass_over()
+                item.refuse()
                 continue
             if (self._doubtful or arrival.message.attempt > 1) and item.used_up():
                 self.repeated += 1
-                item.pass_over()
+                item.skip()
                 continue
             if not self._by_hand:
                 self._current = item
@@ -217,7 +217,7 @@ class StreamConsumer:
             self._done(arrival)
         for index in range(len(batch.items)):
             if index < skip:
-                StreamItem(arrival, index, self).pass_over()
+                StreamItem(arrival, index, self).skip()
             else:
                 self._ready.append((arrival, index))
 

@@ -175,11 +175,17 @@ class StreamItem(Generic[T]):
                 self._factory.use.end()
             self._consumer._item_done(self.arrival)
 
-    def pass_over(self) -> None:
-        """Be done with it unseen."""
+    def refuse(self) -> None:
+        """Be done with it unseen: its object goes as if it had been used."""
         if isinstance(self._factory, StreamFactory):
             self._factory.use.resolved = True
         self.finish()
+
+    def skip(self) -> None:
+        """Be done with it for the second time; the object is the first one's."""
+        if not self._done:
+            self._done = True
+            self._consumer._item_done(self.arrival)
 
     def used_up(self) -> bool:
         """Whether somebody has been done with it already: its object is gone, as its producer wished."""

@@ -126,7 +126,8 @@ class StreamProducer:
             topic: 1 to 120 ASCII letters, digits, and any of ``. _ -``.
             obj: any object that the serializer takes.
             metadata: travels with the event: a dictionary of what msgpack has.
-            evict: delete the object after its last use; None as the producer does.
+            evict: delete the object after its last use; None as the producer does, or not at all where a
+                lifetime decides.
             serializer: used for this object alone.
             deserializer: travels with the item, and is used where it is resolved.
             **options: handed to the store's ``put`` (an inline object has none of them): a lease, a
@@ -188,17 +189,18 @@ class StreamProducer:
         with self._lock:
             if self._closed:
                 return
-            try:
-                if end:
-                    self._end(list(self._topics), failure)
-                else:
-                    self.flush()
-            finally:
+        try:
+            if end:
+                self._end(list(self._topics), failure)
+            else:
+                self.flush()
+        finally:
+            with self._lock:
                 self._closed = True
                 self._due.notify_all()
-        if self._clock is not None:
-            self._clock.join()
-        self._publisher.close()
+            if self._clock is not None:
+                self._clock.join()
+            self._publisher.close()
 
     def _end(self, topics: Sequence[str], failure: BaseException | None) -> None:
         with self._lock:
@@ -250,7 +252,7 @@ class StreamProducer:
                 packed = packed or pending.deserializer
                 return Item(codec.join(pieces), None, size, deserializer=packed)
             serializer = lambda _: pieces  # noqa: E731 - encoded already
-        evicted = self._evict if evict is None else evict
+        evicted = self._evict and "lifetime" not in options if evict is None else evict
         if self._flight is not None and evicted and self._flight.full(size):
             with self._lock:  # nobody can use up what was not sent
                 for other in self._topics.values():
