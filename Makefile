@@ -39,4 +39,4 @@ docs: $(VENV)/.ready ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## remove environments and build outputs
-	rm -rf $(VENV) .venv-3.* .venv-extras .venv-peers build site *.egg-info src/*.egg-info src/isthmus/proxy/*.so
+	rm -rf $(VENV) .venv-3.* .venv-extras .venv-peers .venv-colmena build site *.egg-info src/*.egg-info src/isthmus/proxy/*.so

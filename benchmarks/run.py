@@ -19,6 +19,8 @@ SECTIONS = [
     "connectors",
     "store",
     "redis",
+    "zmq",
+    "patterns",
     "wire",
     "net",
     "broker",

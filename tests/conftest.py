@@ -20,8 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Shared memory of their own: tests neither see nor clean up what the user, or another run, has there.
     os.environ["ISTHMUS_SHM_DIR"] = tempfile.mkdtemp(prefix="isthmus-tests-", dir=root())
 
+    # Likewise for the sockets and the secret key of ZeroMQ servers.
+    os.environ["ISTHMUS_ZMQ_DIR"] = tempfile.mkdtemp(prefix="isthmus-zmq-")
+    os.environ["ISTHMUS_CONFIG_DIR"] = os.environ["ISTHMUS_ZMQ_DIR"]
+
 
 def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ.pop("ISTHMUS_ZMQ_DIR"), ignore_errors=True)
     shutil.rmtree(os.environ.pop("ISTHMUS_SHM_DIR"), ignore_errors=True)
 
 
@@ -45,3 +50,16 @@ def socket_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="isthmus-net-"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def zmq_collector() -> None:
+    """Have pyzmq start what it keeps for as long as the process lives: a thread, and its sockets."""
+    import zmq
+
+    with zmq.Context() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as two:
+        one.bind("inproc://collector")
+        two.connect("inproc://collector")
+        two.copy_threshold = 0
+        two.send(b"x", copy=False)
+        one.recv()

@@ -12,6 +12,8 @@ import errno
 
 __all__ = [
     "AddressError",
+    "AliasError",
+    "AlreadySetError",
     "AuthenticationError",
     "BrokenError",
     "CapabilityError",
@@ -29,6 +31,7 @@ __all__ = [
     "MissingSecretError",
     "NameTakenError",
     "NoRouteError",
+    "NotProxiableError",
     "PayloadError",
     "RemoteError",
     "RemoteProtocolError",
@@ -223,6 +226,17 @@ class WaitTimeoutError(IsthmusError, TimeoutError):
         return f"{what} did not come within {seconds:g} s"
 
 
+class AlreadySetError(IsthmusError, RuntimeError):
+    """A future was set a second time. ``args``: which future, what stands there."""
+
+    def __str__(self) -> str:
+        which, stands = self.args
+        return (
+            f"{which} is set already, to {stands}, which stays; a future is set once: make one for each "
+            "value, and let a task that may be run again catch this error"
+        )
+
+
 class SpecError(IsthmusError, ValueError):
     """A specification whose fields are wrong. ``args``: of what, what is wrong."""
 
@@ -270,6 +284,29 @@ class MissingExtraError(IsthmusError, ImportError):
     def __str__(self) -> str:
         what, package, extra = self.args
         return f"{what} needs {package!r}: pip install 'isthmus[{extra}]'"
+
+
+class AliasError(IsthmusError, ModuleNotFoundError):
+    """Nothing stands in for a module of a foreign package. ``args``: its full name, why."""
+
+    def __init__(self, *args: str) -> None:
+        # Not ImportError's own, which shows its first argument alone. `name` is what importers look at.
+        super().__init__(*args)
+        self.name = args[0]
+
+    def __str__(self) -> str:
+        module, why = self.args
+        return f"isthmus does not stand in for {module}: {why}"
+
+
+class NotProxiableError(IsthmusError, TypeError):
+    """An object of which no useful proxy can be. ``args``: the object."""
+
+    def __str__(self) -> str:
+        return (
+            f"no proxy of {self.args[0]!r}: `is` tells it from its proxy; pass the object itself, or "
+            "skip_nonproxiable=True to have that done"
+        )
 
 
 class DependencyError(IsthmusError):

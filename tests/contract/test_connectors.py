@@ -15,6 +15,7 @@ from isthmus.connectors.memory import MemoryConnector
 from isthmus.connectors.multi import MultiConnector, Policy
 from isthmus.connectors.redis import RedisConnector
 from isthmus.connectors.shm import SharedMemoryConnector
+from isthmus.connectors.zmq import ZmqConnector
 from isthmus.testing.connector_contract import ConnectorContract
 from isthmus.testing.servers import RedisServer
 
@@ -117,6 +118,38 @@ class TestRedisInSmallChunks(Contract):
             unix_socket=redis_server.unix_socket,
             chunk_bytes=5_000,
         ) as connector:
+            yield connector
+
+
+@pytest.fixture(scope="session")
+def zmq_user(zmq_collector: None) -> Iterator[ZmqConnector]:
+    """A user for whose sake the server stays from test to test."""
+    with ZmqConnector("contract", "127.0.0.1", max_bytes=4 << 30) as connector:
+        connector.put(b"")
+        yield connector
+
+
+class TestZmq(Contract):
+    holds_leases = False
+
+    @pytest.fixture
+    def connector(self, zmq_user: ZmqConnector) -> Iterator[ZmqConnector]:
+        zmq_user.clear()
+        with ZmqConnector.from_config(zmq_user.config()) as connector:
+            yield connector
+
+
+class TestZmqInSmallChunks(Contract):
+    """Nearly every object has many chunks."""
+
+    holds_leases = False
+    large_bytes = 10_000_000
+
+    @pytest.fixture
+    def connector(self, zmq_user: ZmqConnector) -> Iterator[ZmqConnector]:
+        zmq_user.clear()
+        config = {**zmq_user.config(), "chunk_bytes": 40_000}
+        with ZmqConnector.from_config(config) as connector:
             yield connector
 
 

@@ -7,22 +7,20 @@ however deep the application nested them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import multiprocessing
 import os
-import pickle
 import resource
 import socket
 import sys
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from isthmus.bench.nested import replace
+from isthmus.codec.failures import Failure
 from isthmus.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -107,51 +105,6 @@ class Task(msgspec.Struct):
     transformer: Any = None
     filter: Any = None
     report: Any = None
-
-
-class RemoteTraceback(Exception):  # noqa: N818 - it is shown, never raised
-    """The traceback of a worker, as the cause of the exception that it sent."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
-
-
-class Failure:
-    """A task's exception. By reference within a process; otherwise its traceback travels as text."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __repr__(self) -> str:
-        return repr(self.error)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        error = self.error
-        text = "".join(traceback.format_exception(error))
-        return _arrived, (_pickled(error), type(error).__qualname__, str(error), text)
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    with contextlib.suppress(Exception):
-        return pickle.dumps(error)
-    with contextlib.suppress(Exception):
-        import cloudpickle  # classes of __main__ on an engine whose workers have another one
-
-        by_value: bytes = cloudpickle.dumps(error)
-        return by_value
-    return None
-
-
-def _arrived(blob: bytes | None, kind: str, says: str, text: str) -> Failure:
-    error: BaseException = RemoteError(kind, says)
-    # Many exception classes pickle and do not unpickle; some are not installed here.
-    with contextlib.suppress(Exception):
-        if blob is not None and isinstance(loaded := pickle.loads(blob), BaseException):
-            error = loaded
-    error.__cause__ = RemoteTraceback(text)
-    return Failure(error)
 
 
 class TaskFailed(Exception):  # noqa: N818 - a carrier, users meet the exception inside

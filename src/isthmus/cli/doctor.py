@@ -15,6 +15,8 @@ from isthmus.cli.packages import Package, packages
 from isthmus.cli.quantities import bytes_text
 from isthmus.cli.servers import ask_all
 from isthmus.cli.tables import paint
+from isthmus.compat import ALIASES, VARIABLE, named, standing
+from isthmus.errors import AliasError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,11 +59,13 @@ def examine() -> Iterator[Finding]:
     machine = Machine.here()
     yield from _python(machine)
     yield _proxy()
+    yield from _aliases()
     yield from _dependencies()
     yield from _machine(machine)
     yield _shared_memory(machine)
     yield from _limits(machine)
     yield from _servers()
+    yield _zmq_servers()
 
 
 def _python(machine: Machine) -> Iterator[Finding]:
@@ -93,6 +97,29 @@ def _proxy() -> Finding:
 _REBUILD = (
     "apt-get install -y --no-install-recommends gcc libc6-dev python3-dev, then reinstall isthmus"
 )
+
+
+def _aliases() -> Iterator[Finding]:
+    """Say what the packages that ISTHMUS_COMPAT names are here."""
+    asked = named(os.environ.get(VARIABLE, ""))
+    if not asked:
+        yield Finding("core", "aliases", "ok", f"none asked for ({VARIABLE} is not set)")
+    for package in asked:
+        try:
+            stands = standing(package)
+        except AliasError as error:
+            yield Finding("core", package, "warn", str(error), "take it out of the variable")
+            continue
+        if stands == "isthmus":
+            yield Finding("core", package, "ok", "isthmus stands in for it")
+        elif stands:
+            yield Finding("core", package, "ok", f"{stands}, which comes before isthmus")
+        elif package in ALIASES:
+            found = f"asked for in {VARIABLE}, and isthmus-compat.pth is not in effect"
+            yield Finding("core", package, "warn", found, "pip install --force-reinstall isthmus")
+        else:
+            found = f"asked for in {VARIABLE}; isthmus stands in for {', '.join(ALIASES)} only"
+            yield Finding("core", package, "warn", found, "correct the variable")
 
 
 def _dependencies() -> Iterator[Finding]:
@@ -205,6 +232,17 @@ def _servers() -> Iterator[Finding]:
                 f"apt-get install -y --no-install-recommends {server.install}, "
                 f"or set {server.variable}=host:port",
             )
+
+
+def _zmq_servers() -> Finding:
+    from isthmus.connectors.zmq.node import running
+
+    found = [
+        f"{name!r} at {card.address}:{card.port} (process {card.pid})"
+        for name, card in running().items()
+    ]
+    shown = ", ".join(found) or "none runs here; the first put of a zmq connector starts one"
+    return Finding("servers", "ZeroMQ", "ok", shown)
 
 
 _MARKS = {

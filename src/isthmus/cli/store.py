@@ -74,7 +74,7 @@ def _parser() -> Parser:
         action.add_argument(
             "--kind",
             default="shm",
-            help="kind of connector (default: shm, every space of this user)",
+            help="kind of connector (default: shm; of shm and zmq, every space of this user here)",
         )
         action.add_argument(
             "--option",
@@ -93,6 +93,12 @@ def _spaces(options: Namespace) -> Iterator[Space]:
     if options.kind == "shm" and not arguments:
         for name in shared_memory_spaces():
             yield Space("shm", name, kind.from_config({"name": name}))
+        return
+    if options.kind == "zmq" and not arguments:
+        from isthmus.connectors.zmq.node import running
+
+        for name in running():
+            yield Space("zmq", name, kind.from_config({"name": name}))
         return
     folder = arguments.get("store_dir")
     if isinstance(folder, str) and not os.path.isdir(os.path.expanduser(folder)):

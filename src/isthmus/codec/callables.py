@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 import warnings
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,15 @@ def pack_callable(fn: Callable[..., Any]) -> str:
     """
     if not callable(fn):
         raise TypeError(f"a function is needed, not {fn!r} of type {type(fn).__name__}")
-    module, qualname = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
-    if module and qualname and module not in _MAINS and _resolves(module, qualname, fn):
-        return f"{module}:{qualname}"
+    name = _name(fn)
+    if name:
+        return name
     from isthmus.codec import serialize
 
     packed = _BY_VALUE + base64.b64encode(serialize(fn)).decode()
+    if isinstance(fn, partial) and _name(fn.func):
+        return packed  # a name and the arguments, which have to travel
+    module, qualname = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     label = (str(module), str(qualname or type(fn).__qualname__))
     if label not in _warned:
         _warned.add(label)
@@ -81,6 +85,14 @@ def load_callable(packed: str) -> Callable[..., Any]:
     if not callable(found):
         raise CodecError(f"{packed[:60]!r} is a {type(found).__name__}, not a callable")
     return found  # type: ignore[no-any-return]
+
+
+def _name(fn: Any) -> str:
+    """Return the name by which any process can import a callable, an empty string if there is none."""
+    module, qualname = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
+    if module and qualname and module not in _MAINS and _resolves(module, qualname, fn):
+        return f"{module}:{qualname}"
+    return ""
 
 
 def _resolves(module: str, qualname: str, fn: Any) -> bool:

@@ -1,10 +1,11 @@
-"""Connectors: bytes in, bytes out, over memory, shared memory, files, Redis, and what third parties add."""
+"""Connectors: bytes in, bytes out: memory, shared memory, files, Redis, ZeroMQ, and what others add."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from isthmus.connectors.protocol import (
+    BellConnector,
     Buffer,
     Connector,
     HoldingConnector,
@@ -20,6 +21,7 @@ from isthmus.connectors.protocol import (
 from isthmus.spec import Registry
 
 __all__ = [
+    "BellConnector",
     "Buffer",
     "Connector",
     "HoldingConnector",
@@ -42,6 +44,7 @@ connectors: Registry[type[Connector[Any]]] = Registry(
         "shm": "isthmus.connectors.shm:SharedMemoryConnector",
         "file": "isthmus.connectors.file:FileConnector",
         "redis": "isthmus.connectors.redis:RedisConnector",
+        "zmq": "isthmus.connectors.zmq:ZmqConnector",
         "multi": "isthmus.connectors.multi:MultiConnector",
         "encrypted": "isthmus.connectors.encrypted:EncryptedConnector",
     },

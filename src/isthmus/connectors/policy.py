@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,7 +57,8 @@ class Policy(Spec):
     """Patterns of class names, one of which the object's class or one that it inherits from has to match:
     ``ndarray``, ``numpy.ndarray``, ``torch.*``. Nothing is imported for it."""
     hosts: tuple[str, ...] = ()
-    """Patterns (``gpu-*``) of the hosts that may put."""
+    """Patterns (``gpu-*``) of the hosts that may put. One that begins with ``^`` is a regular expression,
+    as in every field of patterns."""
     consumers: tuple[str, ...] = ()
     """Patterns of the hosts that can read. Every consumer that a `put` names has to match one; a `put`
     that names none is refused, because its consumer may be anywhere."""
@@ -145,4 +147,7 @@ def class_names(cls: type[Any] | str) -> tuple[str, ...]:
 
 
 def _any_match(patterns: tuple[str, ...], name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(
+        re.search(pattern, name) if pattern.startswith("^") else fnmatchcase(name, pattern)
+        for pattern in patterns
+    )

@@ -18,12 +18,14 @@ from typing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from isthmus.spec import Spec
 
 __all__ = [
+    "BellConnector",
     "Buffer",
     "Connector",
     "HoldingConnector",
@@ -44,6 +46,7 @@ Payload: TypeAlias = "Buffer | Sequence[Buffer]"
 """An object to store: one buffer, or the pieces of it in order (no need to join them)."""
 
 K = TypeVar("K", bound=tuple[Any, ...])
+K_co = TypeVar("K_co", bound=tuple[Any, ...], covariant=True)
 K_contra = TypeVar("K_contra", bound=tuple[Any, ...], contravariant=True)
 
 
@@ -153,6 +156,19 @@ class WaitingConnector(Protocol[K_contra]):
 
     def wait(self, key: K_contra, timeout: float | None = None) -> bool:
         """Block until an object lies under `key`; False if `timeout` seconds passed without one."""
+        ...
+
+
+@runtime_checkable
+class BellConnector(Protocol[K_co]):
+    """Can hear of whatever is stored under reserved keys: one listener serves all who wait."""
+
+    def bell(self) -> AbstractContextManager[Callable[[float], Sequence[K_co]]]:
+        """Listen from now on, until the context ends.
+
+        What comes back waits at most so many seconds and returns the keys under which `put_at` stored
+        something since. A ring may be missed while a server fails over: look now and then.
+        """
         ...
 
 

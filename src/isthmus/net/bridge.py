@@ -44,6 +44,7 @@ class Bridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._work: set[asyncio.Task[None]] = set()
+        self._services: set[asyncio.Task[None]] = set()  # a loop knows its tasks only weakly
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the bridge's loop, wait, and return what it returns or raise what it raises.
@@ -60,8 +61,9 @@ class Bridge:
                 "cannot wait for the bridge on its own thread",
                 "the loop that would do the work is the one that waits; await the coroutine instead",
             )
-        future = self.start(work)
-        try:
+        future: Future[T] = Future()
+        try:  # from here on, for an interrupt may come before the work is even begun
+            self._begin(work, future, daemon=False)
             return future.result(timeout)
         except TimeoutError:
             if not future.cancel():
@@ -79,8 +81,7 @@ class Bridge:
             daemon: it serves others and has no end of its own: at exit it is cancelled without a word.
         """
         future: Future[T] = Future()
-        with self._lock:  # so that `stop` finds it
-            self._running().call_soon_threadsafe(self._launch, work, future, daemon)
+        self._begin(work, future, daemon)
         return future
 
     def iterate(self, items: AsyncIterable[T], prefetch: int = 16) -> Iterator[T]:
@@ -178,6 +179,10 @@ class Bridge:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
+    def _begin(self, work: Coroutine[Any, Any, T], future: Future[T], daemon: bool) -> None:
+        with self._lock:  # so that `stop` finds it
+            self._running().call_soon_threadsafe(self._launch, work, future, daemon)
+
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             started: queue.SimpleQueue[asyncio.AbstractEventLoop] = queue.SimpleQueue()
@@ -202,11 +207,11 @@ class Bridge:
             return
         loop = asyncio.get_running_loop()
         task = loop.create_task(_drive(work, future), name=_name(work))
-        if not daemon:
-            self._work.add(task)
+        keep = self._services if daemon else self._work
+        keep.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._work.discard(task)
+            keep.discard(task)
             work.close()  # had it been cancelled before it began
             future.cancel()  # no future stays undone; without effect on one that is
 
@@ -234,6 +239,7 @@ class Bridge:
         self._lock = threading.RLock()  # a finalizer may come in between, and start something
         self._loop = self._thread = None
         self._work = set()
+        self._services = set()
 
 
 async def _drive(work: Coroutine[Any, Any, T], future: Future[T]) -> None:

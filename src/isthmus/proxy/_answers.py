@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.proxy._about import load_class
+from isthmus.proxy._engines import asked_by_engine
 from isthmus.proxy._kin import SHAPE, public, roots
 from isthmus.proxy._once import resolve
 
@@ -131,6 +132,10 @@ def answer_unresolved(proxy: Any, name: str) -> Any:
                 return value  # __module__, __doc__
             if value is _absent and not hasattr(cls, "__getattr__"):
                 raise _missing(proxy, name)
+    if about is None and (name == "__class__" or name.startswith(_PROBES)) and asked_by_engine():
+        if name == "__class__":
+            return public(type(proxy))
+        raise _missing(proxy, name)
     return getattr(resolve(proxy), name)
 
 

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isthmus.store import names
 from isthmus.store.config import StoreConfig
@@ -18,7 +18,11 @@ from isthmus.store.metrics import Metrics, Operation, StoreMetrics
 from isthmus.store.names import get_store, register_store, unregister_store
 from isthmus.store.store import Store
 
+if TYPE_CHECKING:
+    from isthmus.store.future import Future, future_from_wire
+
 __all__ = [
+    "Future",
     "Metrics",
     "Operation",
     "Store",
@@ -26,6 +30,7 @@ __all__ = [
     "StoreFactory",
     "StoreMetrics",
     "factory_from_wire",
+    "future_from_wire",
     "get_key",
     "get_or_create_store",
     "get_store",
@@ -60,7 +65,7 @@ def get_or_create_store(config: StoreConfig | dict[str, Any], *, register: bool 
 
 
 def get_key(proxy: Any) -> tuple[Any, ...]:
-    """Return the key of a store's proxy; does no I/O.
+    """Return the key of a store's proxy, as its connector's type of key; does no I/O.
 
     Raises:
         TypeError: it is no proxy, or one that no store made.
@@ -70,4 +75,19 @@ def get_key(proxy: Any) -> tuple[Any, ...]:
     factory = get_factory(proxy) if is_proxy(proxy) else None
     if not isinstance(factory, StoreFactory):
         raise TypeError(f"get_key takes a proxy made by a store, not {type(proxy).__name__}")
-    return factory.key
+    key = factory.key
+    if type(key) is not tuple:
+        return key
+    from isthmus.connectors import connectors  # off the wire, and nobody has opened the store yet
+
+    key_type: Any = connectors.get(factory.config.kind).key_type
+    typed: tuple[Any, ...] = key_type(*key)
+    return typed
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Future", "future_from_wire"):
+        from isthmus.store import future  # it needs concurrent.futures, most users do not
+
+        return getattr(future, name)
+    raise AttributeError(f"module 'isthmus.store' has no attribute {name!r}")

@@ -2,11 +2,11 @@
 
 On the wire (all of it msgpack, behind one version byte)::
 
-    [store, key, about, made, flags, deserializer, trace]
+    [store, key, about, made, flags, deserializer, trace, timeout]
 
 ``store`` is the :class:`StoreConfig` encoded once per store, ``about`` the strings of the target's
 class, ``made`` the Unix second and host of production (for the error when the object is gone), and
-``trace`` room for a 25-byte trace context.
+``trace`` room for a 25-byte trace context. Of a future's proxy, ``timeout`` says how long it waits.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 
     from isthmus.store.store import Store
 
-__all__ = ["StoreFactory", "proxy_from_wire"]
+__all__ = ["AWAITED", "StoreFactory", "proxy_from_wire", "read_wire", "short"]
 
 T = TypeVar("T")
 
 VERSION = 1
 _VERSION_BYTE = bytes([VERSION])
 _EVICT = 1
+AWAITED = 2
+"""Flag of what waits for its object: a future, and its proxies."""
 
 
 class _Wire(msgspec.Struct, array_like=True, omit_defaults=True, frozen=True):
@@ -46,6 +48,7 @@ class _Wire(msgspec.Struct, array_like=True, omit_defaults=True, frozen=True):
     flags: int = 0
     deserializer: str | None = None
     trace: bytes | None = None
+    timeout: float | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -62,9 +65,21 @@ class StoreFactory(Generic[T]):
         deserializer: a deserializer for this object alone, or its packed form, which is unpacked when
             the object is fetched and not where the proxy merely passes by.
         made: Unix time in seconds and host of production.
+        timeout: how long the proxy of a future waits, in seconds.
     """
 
-    __slots__ = ("_pending", "_store", "_wire", "deserializer", "evict", "identity", "key", "made")
+    __slots__ = (
+        "_pending",
+        "_store",
+        "_wire",
+        "deserializer",
+        "evict",
+        "identity",
+        "key",
+        "made",
+        "timeout",
+    )
+    _flags = 0
 
     def __init__(
         self,
@@ -75,12 +90,14 @@ class StoreFactory(Generic[T]):
         deserializer: Callable[[Any], T] | str | None = None,
         made: tuple[int, str],
         store: Store | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.identity = identity
         self.key = key
         self.evict = evict
         self.deserializer = deserializer
         self.made = made
+        self.timeout = timeout
         self._store = store
         self._wire: bytes | None = None
         self._pending: tuple[int, Future[T]] | None = None
@@ -114,9 +131,12 @@ class StoreFactory(Generic[T]):
         """Start fetching in the store's pool of threads; the next call takes the result."""
         pending = self._under_way()
         if pending is None:
-            pending = self.store._background.run(self._fetch)
+            pending = self._start()
             self._pending = os.getpid(), pending
         return pending
+
+    def _start(self) -> Future[T]:
+        return self.store._background.run(self._fetch)
 
     def _under_way(self) -> Future[T] | None:
         """Return the fetch that will end: closing the store cancels some, a fork leaves all behind."""
@@ -126,18 +146,23 @@ class StoreFactory(Generic[T]):
         return None if future.cancelled() or process != os.getpid() else future
 
     def _fetch(self) -> T:
-        store = self.store
-        if isinstance(self.deserializer, str):
-            self.deserializer = load_callable(self.deserializer)
         try:
-            found = store._resolve(self.key, self.deserializer, self.evict)
+            found = self.store._resolve(self.key, self._own_deserializer(), self.evict)
         except ElsewhereError as error:
             connector, there, here, hint = error.args  # a key knows its host as a number only
             raise ElsewhereError(connector, f"{self.made[1]}, {there}", here, hint) from None
         if found is MISSING:
-            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.made[0]))
-            raise MissingObjectError(store.name, tuple(self.key), self.made[1], when)
+            raise self._missing()
         return found  # type: ignore[no-any-return]
+
+    def _own_deserializer(self) -> Callable[[Any], T] | None:
+        if isinstance(self.deserializer, str):
+            self.deserializer = load_callable(self.deserializer)
+        return self.deserializer
+
+    def _missing(self) -> MissingObjectError:
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.made[0]))
+        return MissingObjectError(self.config.name, tuple(self.key), self.made[1], when)
 
     def to_wire(self, about: TargetClass | None) -> bytes:
         """Return what travels, at most 250 bytes once pickled for a single connector."""
@@ -149,8 +174,9 @@ class StoreFactory(Generic[T]):
             list(self.key),
             None if about is None else (about.module, about.qualname, about.shape),
             self.made,
-            _EVICT if self.evict else 0,
+            (_EVICT if self.evict else 0) | self._flags,
             packed,
+            timeout=self.timeout,
         )
         return _VERSION_BYTE + _encoder.encode(wire)
 
@@ -164,7 +190,7 @@ class StoreFactory(Generic[T]):
         return factory_from_wire, (self._wire or self.to_wire(None),)
 
     def __proxy_repr__(self) -> str:
-        return f"object {_short(self.key)} in store {self.config.name!r}"
+        return f"object {short(self.key)} in store {self.config.name!r}"
 
     def __repr__(self) -> str:
         return f"<StoreFactory of {self.__proxy_repr__()}>"
@@ -173,7 +199,12 @@ class StoreFactory(Generic[T]):
         return self.config.name, tuple(self.key)
 
 
-def _read_wire(data: bytes) -> tuple[StoreFactory[Any], TargetClass | None]:
+def read_wire(data: bytes) -> tuple[StoreFactory[Any], TargetClass | None]:
+    """Return the factory that travelled, and what it knew of the target's class.
+
+    Raises:
+        CodecError: the bytes are of another version, or none of ours.
+    """
     if not data or data[0] != VERSION:
         raise CodecError(
             f"a proxy of wire version {data[0] if data else 'none'} reached a process that reads "
@@ -183,12 +214,18 @@ def _read_wire(data: bytes) -> tuple[StoreFactory[Any], TargetClass | None]:
         wire = _decoder.decode(memoryview(data)[1:])
     except msgspec.MsgspecError as error:
         raise CodecError("not a store's proxy", str(error)) from None
-    factory = StoreFactory[Any](
+    kind: type[StoreFactory[Any]] = StoreFactory
+    if wire.flags & AWAITED:
+        from isthmus.store.awaiting import AwaitingFactory
+
+        kind = AwaitingFactory
+    factory = kind(
         bytes(wire.store),
         tuple(wire.key),
         evict=bool(wire.flags & _EVICT),
         deserializer=wire.deserializer,
         made=wire.made,
+        timeout=wire.timeout,
     )
     return factory, None if wire.about is None else TargetClass(*wire.about)
 
@@ -199,7 +236,7 @@ def factory_from_wire(data: bytes) -> StoreFactory[Any]:
     Raises:
         CodecError: the bytes are of another version, or none of ours.
     """
-    return _read_wire(data)[0]
+    return read_wire(data)[0]
 
 
 def proxy_from_wire(data: bytes) -> Proxy[Any]:
@@ -208,7 +245,7 @@ def proxy_from_wire(data: bytes) -> Proxy[Any]:
     Raises:
         CodecError: the bytes are of another version, or none of ours.
     """
-    factory, about = _read_wire(data)
+    factory, about = read_wire(data)
     proxy = Proxy(factory, about)
     factory._wire = data
     return proxy
@@ -218,5 +255,6 @@ def proxy_from_wire(data: bytes) -> Proxy[Any]:
 proxy_from_wire.__module__ = factory_from_wire.__module__ = "isthmus.store"
 
 
-def _short(key: tuple[Any, ...]) -> str:
+def short(key: tuple[Any, ...]) -> str:
+    """Return a key as people read it."""
     return "/".join(str(part) for part in key)

@@ -60,18 +60,23 @@ def get_store(which: str | Any) -> Store | None:
     A name finds the registered store, else an open one of that name, else None. A proxy finds its
     store, opening it from the proxy's own specification if need be; None for a proxy of no store.
     """
-    if isinstance(which, str):
-        with _lock:
-            found = _registered.get(which)
-            if found is None:
-                found = next((s for s in _known.values() if s.name == which and not s.closed), None)
-            return found
     from isthmus.proxy import get_factory, is_proxy
 
-    if not is_proxy(which):
+    if is_proxy(which):  # first: a proxy of a text is a text, too
+        store: Store | None = getattr(get_factory(which), "store", None)
+        return store
+    if not isinstance(which, str):
         raise TypeError(f"get_store takes a store's name or a proxy, not a {type(which).__name__}")
-    store: Store | None = getattr(get_factory(which), "store", None)
-    return store
+    with _lock:
+        found = _registered.get(which)
+        if found is None:
+            found = next((s for s in _known.values() if s.name == which and not s.closed), None)
+        return found
+
+
+def registered(name: str) -> Store | None:
+    """Return the store that has a name of its own in this process, not one that is merely open."""
+    return _registered.get(name)
 
 
 def opening() -> AbstractContextManager[object]:

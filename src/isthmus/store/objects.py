@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from isthmus import codec
-from isthmus.connectors import LeasingConnector, ListableConnector, TypedConnector
+from isthmus.connectors import (
+    LeasingConnector,
+    ListableConnector,
+    ReservingConnector,
+    TypedConnector,
+    WaitingConnector,
+)
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.errors import CapabilityError, ClosedError, KeyTypeError
 from isthmus.store.fetcher import MISSING, Fetcher
@@ -193,6 +199,11 @@ class Objects:
         watch.stop(key)
         return found
 
+    def is_cached(self, key: Key) -> bool:
+        """Return whether this process has the object in its cache."""
+        self._check_open()
+        return self._own(key) in self._fetcher.cache
+
     def evict(self, key: Key, **options: Any) -> None:
         """Delete an object from the channel and from this process's cache; no error if it is gone.
 
@@ -219,6 +230,37 @@ class Objects:
         gone = self.connector.clear()
         self._fetcher.clear()
         return gone
+
+    # -- set once ------------------------------------------------------------------------------
+
+    def _reserve(self, options: dict[str, Any]) -> Key:
+        """Return a key that has no object yet.
+
+        Raises:
+            CapabilityError: the connector cannot do that, or cannot wait for the object.
+        """
+        self._check_open()
+        connector: Any = self.connector
+        for capability in (ReservingConnector, WaitingConnector):
+            if not isinstance(connector, capability):
+                raise CapabilityError(repr(connector), capability.__name__)
+        key: Key = connector.reserve(**options)
+        return key
+
+    def _put_at(
+        self, key: Key, obj: Any, serializer: codec.Serializer | None, options: dict[str, Any]
+    ) -> bool:
+        """Store an object under a reserved key; False if one is there already, which stays."""
+        self._check_open()
+        watch = self._watch("put_at")
+        connector: Any = self.connector
+        pieces = self._serializers.encode(obj, serializer)
+        size = codec.size(pieces)
+        watch.lap("encode", size)
+        first: bool = connector.put_at(self._own(key), pieces, **options)
+        watch.lap("connector.put", size)
+        watch.stop(key, size)
+        return first
 
     # -- closing -------------------------------------------------------------------------------
 

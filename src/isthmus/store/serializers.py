@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from isthmus import codec
+from isthmus.codec.failures import Failure
+from isthmus.errors import CodecError
 
 if TYPE_CHECKING:
     from isthmus.codec import Buffer
 
 __all__ = ["Serializers"]
+
+# Before the failure of a future, which the codec encodes whatever serializer results have.
+_FAILED = b"isthmus failed\x8e\xd1"
 
 
 class Serializers:
@@ -41,6 +46,8 @@ class Serializers:
             TypeError: the serializer returned something else than bytes.
         """
         serializer = serializer or self.serializer
+        if type(obj) is Failure:
+            return [_FAILED, *codec.encode(obj)]
         if serializer is None:
             return codec.encode(obj)
         data = serializer(obj)
@@ -56,7 +63,23 @@ class Serializers:
     def decode(self, data: Buffer, deserializer: codec.Deserializer | None = None) -> Any:
         """Return the object of some bytes; `deserializer` is used for these alone.
 
+        A future that failed is a ``Failure`` whatever the deserializer.
+
         Raises:
             CodecError: the bytes are not an object of ours.
         """
-        return (deserializer or self.deserializer or codec.decode)(data)
+        deserializer = deserializer or self.deserializer
+        if deserializer is not None:
+            if not _is_failure(data):
+                return deserializer(data)
+        else:
+            try:
+                return codec.decode(data)
+            except CodecError:
+                if not _is_failure(data):
+                    raise
+        return codec.decode(memoryview(data)[len(_FAILED) :])
+
+
+def _is_failure(data: Buffer) -> bool:
+    return bytes(data[: len(_FAILED)]) == _FAILED

@@ -17,12 +17,14 @@ from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreC
 from isthmus.store.factory import StoreFactory
 from isthmus.store.objects import Key, Objects
 from isthmus.store.serializers import Serializers
+from isthmus.store.waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
     from isthmus.connectors import Connector
+    from isthmus.store.future import Future
 
 __all__ = ["Store"]
 
@@ -90,6 +92,7 @@ class Store(Objects):
             metrics=metrics,
         )
         self._background = Background(name)
+        self._waiter = Waiter(connector, name)
         self._identity = self.config().pack()
         names.know(self._identity, self)
         if register:
@@ -155,7 +158,8 @@ class Store(Objects):
             obj: any object that the serializer takes.
             evict: delete the stored object when a proxy of it is first resolved.
             serializer: used for this object alone.
-            deserializer: travels with the proxy and is used wherever it is resolved.
+            deserializer: travels with the proxy and is used wherever it is resolved. What it makes may be
+                of another class than `obj`, so a question about the class resolves the proxy.
             lease: seconds that the object is kept unless its lease is renewed, see :meth:`put`.
             **options: handed to the connector's ``put``.
 
@@ -201,6 +205,31 @@ class Store(Objects):
         self._check_open()
         return self._proxy_of(self._own(key), evict, deserializer, None)
 
+    def future(
+        self, cls: type[T] | None = None, *, timeout: float | None = None, **options: Any
+    ) -> Future[T]:
+        """Return a future of an object that somebody will store; does no I/O.
+
+        Args:
+            cls: the class that the result will have, if it is known: what the future's proxies answer
+                when they are asked for it.
+            timeout: seconds that its proxies and whoever awaits it wait before they give up, unless
+                they say otherwise; None to wait for ever. See :class:`~isthmus.store.future.Future`.
+            **options: handed to the connector's ``reserve``.
+
+        Raises:
+            CapabilityError: the connector cannot reserve a key, or cannot wait.
+        """
+        from isthmus.store.awaiting import AwaitingFactory
+        from isthmus.store.future import Future
+
+        if cls is not None and self._tells_type:
+            options.setdefault("of", cls)
+        key = self._reserve(options)
+        about = None if cls is None else TargetClass.of(cls)
+        factory = AwaitingFactory[T](self._identity, key, made=_made(), store=self, timeout=timeout)
+        return Future(factory, about)
+
     def _proxy_of(
         self,
         key: Key,
@@ -208,11 +237,10 @@ class Store(Objects):
         deserializer: codec.Deserializer | None,
         about: TargetClass | None,
     ) -> Proxy[Any]:
-        made = (int(time.time()), _HOST)
         factory = StoreFactory[Any](
-            self._identity, key, evict=evict, deserializer=deserializer, made=made, store=self
+            self._identity, key, evict=evict, deserializer=deserializer, made=_made(), store=self
         )
-        return Proxy(factory, about)
+        return Proxy(factory, about if deserializer is None else None)
 
     def _resolve(self, key: Key, deserializer: codec.Deserializer | None, evict: bool) -> Any:
         """Return a proxy's target, ``MISSING`` if there is none; evict it if asked to."""
@@ -229,12 +257,14 @@ class Store(Objects):
 
     def _release(self) -> None:
         names.forget(self)
+        self._waiter.close()
         self._background.close()
         super()._release()
 
     def _forked(self) -> None:
         super()._forked()
         self._background = Background(self.name)
+        self._waiter = Waiter(self.connector, self.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A store travels as what opens it: the receiver finds the one it has open, or opens one.
@@ -243,6 +273,10 @@ class Store(Objects):
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
         return f"<{state}Store {self.name!r} over {self.connector!r}>"
+
+
+def _made() -> tuple[int, str]:
+    return int(time.time()), _HOST
 
 
 def reopen(identity: bytes) -> Store:

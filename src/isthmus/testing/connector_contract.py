@@ -30,6 +30,7 @@ import msgspec
 import pytest
 
 from isthmus.connectors import (
+    BellConnector,
     Connector,
     LeasingConnector,
     ListableConnector,
@@ -210,7 +211,7 @@ class ConnectorContract:
             assert seed_of(connector.get(again)) == 11
 
     @pytest.mark.parametrize(
-        "key", ["key", 3, ("a", "b"), ("../../etc/passwd",), b"", object()], ids=repr
+        "key", ["key", 3, ("a", "b"), ("../../etc/passwd",), b"", None, object], ids=repr
     )
     def test_a_foreign_key_is_refused(self, connector: Any, key: Any) -> None:
         for operation in (connector.get, connector.exists, connector.evict):
@@ -432,6 +433,23 @@ class ConnectorContract:
         peer.start(chores.wait, other, 30)
         connector.put_at(other, b"")
         assert peer.result() is True
+
+    def test_a_bell_rings_for_what_is_stored_under_reserved_keys(
+        self, connector: Any, peer: Peer
+    ) -> None:
+        need(connector, BellConnector)
+        before, small, large = (connector.reserve() for _ in range(3))
+        connector.put_at(before, b"")
+        with connector.bell() as listen:
+            assert list(listen(0)) == []
+            connector.put_at(small, b"")
+            peer.start(chores.put_later, large, 29, LARGE, 0.0)
+            rang: list[Any] = []
+            while len(rang) < 2:
+                rang += listen(1.0)
+            assert set(rang) == {small, large}
+            assert seed_of(connector.get(large)) == 29, "it rings when the whole object is there"
+            assert peer.result() is None
 
     # Ranges
 

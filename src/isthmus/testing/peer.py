@@ -111,15 +111,17 @@ def _serve(link: Connection) -> None:
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             function, args = link.recv()
+            answer: tuple[BaseException | None, Any]
             try:
-                link.send((None, _sendable(function(connector, *args))))
+                answer = (None, _sendable(function(connector, *args)))
+            except Exception as error:  # a ConnectionError too: it is not this link's
+                answer = (error, None)
+            try:
+                link.send(answer)
             except (EOFError, ConnectionError):
                 raise
-            except Exception as error:
-                try:
-                    link.send((error, None))
-                except Exception:
-                    link.send((PeerError(traceback.format_exc()), None))
+            except Exception:
+                link.send((PeerError(traceback.format_exc()), None))
     if connector is not None:
         connector.close()
 

@@ -14,7 +14,7 @@ import pytest
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.shm import SharedMemoryConnector
 from isthmus.proxy import Proxy, is_resolved
-from isthmus.store import Store
+from isthmus.store import Future, Store
 
 distributed = pytest.importorskip("distributed")
 
@@ -102,3 +102,54 @@ def test_scatter_and_gather_of_a_proxy(client: Any, store: Store) -> None:
 def test_listing_3_21_a(client: Any, store: Store) -> None:
     future = client.submit(sum, store.proxy([1, 2, 3]))
     assert future.result(60) == 6
+
+
+def set_to(future: Future[Any], value: Any) -> int:
+    future.set_result(value)
+    return os.getpid()
+
+
+def length_of(data: Any) -> tuple[bool, int]:
+    return is_resolved(data), len(data)
+
+
+@pytest.mark.parametrize("cls", [None, str])
+@pytest.mark.parametrize("how", ["bare", "nested", "keyword"])
+def test_the_proxy_of_a_future_reaches_the_task_unresolved(
+    client: Any, store: Store, cls: type[str] | None, how: str
+) -> None:
+    """The one worker runs the producer after the client let go of the consumer's argument."""
+    future: Future[str] = store.future(cls, timeout=60)
+    proxy = future.proxy()
+    if how == "nested":
+        consume = (lambda box: length_of(box["in"][0]), {"in": [proxy]})
+    else:
+        consume = (length_of, proxy)
+    first = client.submit(set_to, future, "value", pure=False)
+    args, options = (consume[1:], {}) if how != "keyword" else ((), {"data": proxy})
+    second = client.submit(consume[0], *args, **options, pure=False)
+    assert second.result(60) == (False, 5)
+    assert first.result(60) != os.getpid()
+    assert not is_resolved(proxy)
+    assert future.result() == "value"
+
+
+def test_tokens_of_futures_and_their_proxies_come_from_the_key(store: Store) -> None:
+    from dask.base import tokenize
+
+    one, other = store.future(timeout=0), store.future(timeout=0)
+    assert tokenize(one) == tokenize(one) != tokenize(other)
+    assert tokenize(one.proxy()) == tokenize(one.proxy()) != tokenize(other.proxy())
+
+
+def test_listing_4_4(client: Any, store: Store) -> None:
+    def producer(future: Future[str]) -> None:
+        future.set_result("value")
+
+    def consumer(data: Proxy[str]) -> None:
+        assert data == "value"
+
+    future: Future[str] = store.future()
+    t1 = client.submit(producer, future)
+    t2 = client.submit(consumer, future.proxy())
+    t1.result(60), t2.result(60)

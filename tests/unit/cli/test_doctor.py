@@ -10,9 +10,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
+from isthmus import compat
 from isthmus.cli import doctor, main, packages
 from isthmus.cli.machine import Machine, SharedMemory, shared_memory
 from isthmus.cli.packages import Package
@@ -204,3 +206,27 @@ def test_a_wrong_address_is_a_user_error(
     monkeypatch.setenv("ISTHMUS_REDIS", "somewhere")
     assert main(["doctor"]) == 2
     assert "ISTHMUS_REDIS" in capsys.readouterr().err
+
+
+def test_it_tells_what_stands_in_for_a_foreign_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "not set" in findings()["aliases"].found
+    monkeypatch.setenv("ISTHMUS_COMPAT", "proxystore,taps,academy,nonsense")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "taps").mkdir()
+    (tmp_path / "taps" / "__init__.py").touch()
+    found = findings()
+    assert "isthmus-compat.pth is not in effect" in found["proxystore"].found
+    compat.install("proxystore", "taps", "academy")
+    try:
+        found = findings()
+    finally:
+        compat.uninstall()
+    assert (found["proxystore"].state, found["proxystore"].found) == (
+        "ok",
+        "isthmus stands in for it",
+    )
+    assert str(tmp_path) in found["taps"].found
+    assert (found["academy"].state, found["nonsense"].state) == ("warn", "warn")
+    assert "agents" in found["academy"].found

@@ -257,9 +257,10 @@ def test_others_travel_by_value_and_warn_once() -> None:
 
 
 def test_a_partial_of_an_importable_function_keeps_its_arguments() -> None:
-    with pytest.warns(codec.ByValueWarning, match="partial"):
-        packed = codec.pack_callable(functools.partial(int, base=2))
+    packed = codec.pack_callable(functools.partial(int, base=2))  # warnings are errors
     assert codec.load_callable(packed)("101") == 5
+    with pytest.warns(codec.ByValueWarning, match="partial"):
+        codec.pack_callable(functools.partial(lambda base: base, base=2))
 
 
 def test_a_shadowed_name_is_not_taken_for_the_callable() -> None:

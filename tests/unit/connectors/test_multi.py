@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import socket
 import tomllib
 import uuid
@@ -105,6 +106,15 @@ def test_a_store_says_what_it_stores(make: Make) -> None:
         keys: list[Any] = store.put_batch([np.arange(3), "text", Base()])
         assert [key.connector for key in keys] == ["arrays", "rest", "mine"]
         assert store.get_batch(keys[:2])[1] == "text"
+
+
+def test_a_pattern_may_be_a_regular_expression(make: Make) -> None:
+    with make(
+        elsewhere=Policy(hosts=(r"^no-such-host-\d+$",), priority=9),
+        here=Policy(hosts=(f"^{re.escape(HERE)}$",), priority=1),
+        anywhere=Policy(),
+    ) as connector:
+        assert connector.put(b"x").connector == "here"
 
 
 def test_hosts_route(make: Make) -> None:

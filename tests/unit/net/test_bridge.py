@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -114,6 +115,16 @@ def test_a_timeout_of_the_work_itself_is_its_own(bridge: Bridge) -> None:
 
     with pytest.raises(TimeoutError, match="mine"):
         bridge.run(work(), 30)
+
+
+def test_a_service_that_nobody_refers_to_lives_on(bridge: Bridge) -> None:
+    stuck = Stuck()
+    bridge.start(stuck.work(), daemon=True)
+    assert stuck.began.wait(30)
+    gc.collect()
+    assert not stuck.cancelled.is_set()
+    bridge.stop(0)
+    assert stuck.cancelled.is_set()  # at the end, and by cancellation, not as garbage
 
 
 def test_cancelling_the_future_cancels_the_work(bridge: Bridge) -> None:

@@ -15,13 +15,14 @@ from isthmus import errors
 from isthmus.connectors import Connector
 from isthmus.connectors.file import FileConnector
 from isthmus.connectors.memory import MemoryConnector
-from isthmus.proxy import Proxy
+from isthmus.proxy import Proxy, is_resolved
 from isthmus.store import (
     Store,
     StoreConfig,
     get_key,
     get_or_create_store,
     get_store,
+    names,
     register_store,
     unregister_store,
 )
@@ -170,3 +171,28 @@ def test_get_store_and_get_key_refuse_strangers() -> None:
     assert get_store(Proxy(list)) is None
     with pytest.raises(TypeError, match="made by a store"):
         get_key(Proxy(list))
+
+
+def test_a_proxy_of_a_text_is_no_name(make: Callable[..., Store]) -> None:
+    store = make("text", register=True)
+    for text in ("text", "another"):
+        proxy = store.proxy(text)
+        assert get_store(proxy) is store
+        assert not is_resolved(proxy)
+
+
+def test_only_a_registered_store_has_its_name_to_itself(make: Callable[..., Store]) -> None:
+    store = make("mine")
+    assert names.registered("mine") is None
+    register_store(store)
+    assert names.registered("mine") is store
+
+
+def test_the_key_of_a_proxy_that_travelled_is_of_its_connectors_type(
+    make: Callable[..., Store],
+) -> None:
+    store = make("keys")
+    proxy = store.proxy([1])
+    travelled = pickle.loads(pickle.dumps(proxy))
+    assert type(get_key(travelled)) is type(get_key(proxy)) is store.connector.key_type
+    assert get_key(travelled) == get_key(proxy)

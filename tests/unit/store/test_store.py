@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 import threading
 from collections.abc import Callable
@@ -73,6 +74,25 @@ def test_a_proxy_is_lazy_and_knows_its_class(store: Store) -> None:
     assert not is_resolved(proxy)
     assert proxy.sum() == 15
     assert is_resolved(proxy)
+
+
+def test_a_deserializer_of_its_own_may_make_another_class(store: Store) -> None:
+    """What goes in says nothing of what comes out, so the class is asked of the object itself."""
+    proxy = store.proxy("[1, 2]", serializer=str.encode, deserializer=json.loads)
+    assert target_class(proxy) is None
+    assert isinstance(proxy, list)
+    proxy[0] = 3
+    assert proxy == [3, 2]
+    assert isinstance(pickle.loads(pickle.dumps(proxy)), list)
+
+
+def test_what_was_read_is_cached_until_it_is_evicted(store: Store) -> None:
+    key = store.put([1])
+    assert not store.is_cached(key)
+    store.get(key)
+    assert store.is_cached(key)
+    store.evict(key)
+    assert not store.is_cached(key)
 
 
 def test_evict_on_resolve_takes_the_only_copy(store: Store) -> None:

@@ -57,8 +57,7 @@ class ProxyTransformer:
         connector: Any = self.store.connector
         if not hasattr(connector, "stat"):  # of ListableConnector
             return 0
-        key = connector.key_type(*get_key(identifier))  # a proxy that travelled has a plain tuple
-        found = connector.stat(key)
+        found = connector.stat(get_key(identifier))
         return 0 if found is None else found.size
 
     def clear(self) -> None:

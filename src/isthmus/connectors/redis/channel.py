@@ -36,7 +36,9 @@ class Channel:
 
     def __init__(self, spec: RedisSpec) -> None:
         check(spec)
-        self._failures = require("redis", extra="redis", what="the redis connector").RedisError
+        redis = require("redis", extra="redis", what="the redis connector")
+        # The second is what a cluster's client raises; it is none of the first.
+        self._failures = (redis.RedisError, redis.exceptions.RedisClusterException)
         self._spec = spec
         self.where = address(spec)
         self._client: Client | None = None
@@ -116,13 +118,35 @@ class Channel:
             yield lambda seconds: bell.get_message(timeout=seconds)
 
     @contextlib.contextmanager
+    def doorbells(self, pattern: bytes) -> Iterator[Callable[[float], list[bytes]]]:
+        """Subscribe to all channels that match; what comes back returns those that rang.
+
+        It waits at most so many seconds for the first.
+        """
+        with self.ours(), contextlib.closing(self._open().redis.pubsub()) as bells:
+            bells.psubscribe(pattern)
+            while bells.get_message(timeout=1.0) is None:
+                pass  # until the subscription stands
+
+            def listen(seconds: float) -> list[bytes]:
+                rang = []
+                message = bells.get_message(timeout=seconds)
+                while message is not None:
+                    if message["type"] == "pmessage":
+                        rang.append(message["channel"])
+                    message = bells.get_message(timeout=0)
+                return rang
+
+            yield listen
+
+    @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
         """Turn the client library's errors, and the system's, into ours."""
         try:
             yield
         except (IsthmusError, RefusedError):
             raise
-        except (self._failures, OSError) as error:
+        except (*self._failures, OSError) as error:
             raise silence(self.where, error) from error
 
     def close(self) -> None:

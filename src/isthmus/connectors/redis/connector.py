@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -18,7 +19,7 @@ from isthmus.connectors.redis.transfer import FOREIGN, Transfer
 from isthmus.errors import KeyTypeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from isthmus.connectors.protocol import Payload
     from isthmus.connectors.redis.link import Command, Link
@@ -278,6 +279,19 @@ class RedisConnector(ConnectorHandle[RedisKey]):
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
+
+    @contextlib.contextmanager
+    def bell(self) -> Iterator[Callable[[float], _Keys]]:
+        """Listen for whatever `put_at` stores below the prefix; takes one connection."""
+        self._check()
+        with self._channel.doorbells(self._layout.manifests) as heard:
+
+            def listen(seconds: float) -> _Keys:
+                self._check()
+                names = map(self._layout.name, heard(seconds))
+                return [RedisKey(name) for name in names if name]
+
+            yield listen
 
     def list(self) -> Iterator[ObjectInfo]:
         """Yield every object below the prefix; the server looks through all keys of its database."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from isthmus.connectors.payload import total
 from isthmus.connectors.redis.layout import COMMIT, HEAD_BYTES, Head, Layout
 from isthmus.connectors.redis.link import RefusedError, command, raise_first
+from isthmus.connectors.room import room
 from isthmus.errors import BrokenError
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ Pieces: TypeAlias = "list[bytes | memoryview]"
 
 _CHUNKS_AHEAD = 4  # what the server holds in its buffers for one reader or writer, times the chunk
 _SMALL_AHEAD = 64
-_MAPPED_BYTES = (
-    1 << 20
-)  # from here on, pages fresh from the kernel are cheaper than clearing old ones
 
 
 class Transfer:
@@ -121,7 +117,7 @@ class Transfer:
         start, stop = min(offset, head.size), min(offset + size, head.size)
         if start == stop:
             return b""
-        target = _room(stop - start)
+        target = room(stop - start)
         requests, places = [], []
         for number in range(start // head.chunk, (stop - 1) // head.chunk + 1):
             origin = number * head.chunk
@@ -177,7 +173,7 @@ def _first(link: Link) -> tuple[Head, memoryview] | RefusedError | None:
     if head is None or size != HEAD_BYTES + min(head.size, head.chunk):
         link.body(memoryview(bytearray(size - len(start))))
         return RefusedError(FOREIGN)
-    target = _room(head.size)
+    target = room(head.size)
     link.body(target[: size - HEAD_BYTES])
     return head, target
 
@@ -195,17 +191,6 @@ def _fill(link: Link, requests: Sequence[Command], places: Sequence[memoryview])
         return fits
 
     return all(raise_first(link.run(requests, window=_CHUNKS_AHEAD, read=read)))
-
-
-def _room(size: int) -> memoryview:
-    """Return fresh memory for an object."""
-    if size < _MAPPED_BYTES:
-        return memoryview(bytearray(size))
-    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            pages.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(pages)
 
 
 def _cut(flat: Pieces, chunk: int) -> list[Pieces]:
