@@ -78,12 +78,15 @@ class LogSubscriber:
         self._logs: dict[str, tuple[Log, Log]] = {}
         try:
             for topic in self.topics:
-                main = await self._broker.open(topic)
-                self._logs[topic] = main, await self._broker.open(topic + self._ends)
-                await self._begin(topic, main)
+                await self._steadily(lambda topic=topic: self._open_topic(topic))  # type: ignore[misc]
         except BaseException:
             await self._broker.aclose()
             raise
+
+    async def _open_topic(self, topic: str) -> None:
+        main = await self._broker.open(topic)
+        self._logs[topic] = main, await self._broker.open(topic + self._ends)
+        await self._begin(topic, main)
 
     async def _begin(self, topic: str, main: Log) -> None:
         after = (await main.stat()).last if self._start < 0 else self._start
