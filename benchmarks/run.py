@@ -25,6 +25,7 @@ SECTIONS = [
     "net",
     "broker",
     "colmena",
+    "stream",
     "imports",
     "engine",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus import broker, connectors, errors
+from isthmus import broker, connectors, errors, stream
 from isthmus.spec import Registry, Spec, require
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -77,6 +77,7 @@ def test_builtins_are_the_entry_points_of_this_distribution() -> None:
     declared = tomllib.loads(PYPROJECT.read_text())["project"]["entry-points"]
     assert declared["isthmus.connectors"] == connectors.connectors.builtin
     assert declared["isthmus.brokers"] == broker.brokers.builtin
+    assert declared["isthmus.streams"] == stream.channels.builtin
 
 
 def test_a_missing_extra_names_itself() -> None:

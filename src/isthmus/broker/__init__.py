@@ -5,10 +5,10 @@ What streams and the mailboxes of agents share. A broker moves opaque bytes: it 
 
 from __future__ import annotations
 
-from isthmus.broker.protocol import Broker, Delivery, Group, Log, LogInfo, Record
+from isthmus.broker.protocol import Broker, Delivery, Group, Log, LogInfo, Progress, Record
 from isthmus.spec import Registry
 
-__all__ = ["Broker", "Delivery", "Group", "Log", "LogInfo", "Record", "brokers"]
+__all__ = ["Broker", "Delivery", "Group", "Log", "LogInfo", "Progress", "Record", "brokers"]
 
 brokers: Registry[type[Broker]] = Registry(
     "broker",

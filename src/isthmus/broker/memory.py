@@ -22,7 +22,7 @@ from isthmus.broker.handle import (
     check_room,
     within,
 )
-from isthmus.broker.protocol import Delivery, LogInfo, Record
+from isthmus.broker.protocol import Delivery, LogInfo, Progress, Record
 from isthmus.errors import ElsewhereError, MissingLogError
 from isthmus.spec import Spec
 
@@ -277,6 +277,12 @@ class _Group:
 
     async def pending(self) -> int:
         return len(self._now()[1].taken)
+
+    async def progress(self) -> Progress:
+        _, group = self._now()
+        with self._lock:
+            done = min(group.taken) - 1 if group.taken else group.last
+            return Progress(done, group.last)
 
     async def delete(self) -> None:
         log = self._log._now()

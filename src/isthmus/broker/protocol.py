@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from isthmus.spec import Spec
 
-__all__ = ["Broker", "Delivery", "Group", "Log", "LogInfo", "Record"]
+__all__ = ["Broker", "Delivery", "Group", "Log", "LogInfo", "Progress", "Record"]
 
 
 class Record(NamedTuple):
@@ -34,6 +34,15 @@ class Delivery(NamedTuple):
     data: bytes
     attempt: int
     """How often the record was delivered, this time included: 1 the first time."""
+
+
+class Progress(NamedTuple):
+    """How far a group has come in its log."""
+
+    done: int
+    """The group is done with every record up to this position; 0 if it is with none."""
+    delivered: int
+    """Every record up to this position was delivered at least once, or trimmed."""
 
 
 class LogInfo(NamedTuple):
@@ -85,6 +94,9 @@ class Group(Protocol):
 
     async def pending(self) -> int:
         """Return how many records are delivered and not acknowledged."""
+
+    async def progress(self) -> Progress:
+        """Return how far the group has come; what all groups of a log are done with can be trimmed."""
 
     async def delete(self) -> None:
         """Delete the group; no error if there is none. Records stay."""

@@ -616,6 +616,26 @@ class BrokerContract:
             await asyncio.gather(*consumers, return_exceptions=True)
 
     @in_loop
+    async def test_a_group_says_how_far_it_has_come(self, connect: Any) -> None:
+        async with connect() as broker:
+            log = await broker.open("a")
+            group = await log.group("g")
+            assert await group.progress() == (0, 0)
+            positions = await log.append([b"1", b"2", b"3", b"4"])
+            assert await group.progress() == (0, 0)
+            await group.read("c", limit=3)
+            assert await group.progress() == (positions[0] - 1, positions[2])
+            await group.acknowledge([positions[1]])
+            assert (await group.progress()).done == positions[0] - 1
+            await group.acknowledge([positions[0]])
+            assert await group.progress() == (positions[1], positions[2])
+            await group.acknowledge([positions[2]])
+            assert await group.progress() == (positions[2], positions[2])
+            await group.delete()
+            with pytest.raises(MissingLogError, match="group 'g'"):
+                await group.progress()
+
+    @in_loop
     async def test_groups_forget_trimmed_records(self, connect: Any) -> None:
         async with connect() as broker:
             log = await broker.open("a")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from isthmus.broker.handle import check_read
 from isthmus.broker.nats.cursor import SLICE, position_of
 from isthmus.broker.nats.link import RefusedError
-from isthmus.broker.protocol import Delivery
+from isthmus.broker.protocol import Delivery, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,12 @@ class NatsGroup:
     async def pending(self) -> int:
         count: int = (await self._look())["num_ack_pending"]
         return count
+
+    async def progress(self) -> Progress:
+        info = await self._look()
+        delivered = info["delivered"]["stream_seq"]
+        outstanding = info["num_ack_pending"]
+        return Progress(info["ack_floor"]["stream_seq"] if outstanding else delivered, delivered)
 
     async def delete(self) -> None:
         await self._log.call(

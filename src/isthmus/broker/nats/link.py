@@ -224,7 +224,10 @@ class Link:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> IsthmusError:
-        return self.broken or LostError(where(self._spec), str(error) or type(error).__name__)
+        lost = self.broken or LostError(where(self._spec), str(error) or type(error).__name__)
+        if self._client.is_closed:  # the client library does not always call back
+            self.lose(lost)
+        return lost
 
     async def _answered(self, message: Any) -> None:
         future = self._asked.get(message.subject)

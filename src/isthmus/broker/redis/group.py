@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from isthmus.broker.handle import check_read
-from isthmus.broker.protocol import Delivery
+from isthmus.broker.protocol import Delivery, Progress
 from isthmus.broker.redis import scripts
 from isthmus.errors import MissingLogError
 
@@ -68,6 +68,10 @@ class RedisGroup:
     async def pending(self) -> int:
         count: int = await self._run(scripts.PENDING)
         return count
+
+    async def progress(self) -> Progress:
+        oldest, last = (int(id.partition(b"-")[2]) for id in await self._run(scripts.PROGRESS))
+        return Progress(oldest - 1 if oldest else last, last)
 
     async def delete(self) -> None:
         with contextlib.suppress(MissingLogError):

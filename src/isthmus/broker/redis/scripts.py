@@ -25,6 +25,7 @@ __all__ = [
     "LOOK",
     "OPEN",
     "PENDING",
+    "PROGRESS",
     "READ",
     "RELEASE",
     "STAT",
@@ -282,6 +283,20 @@ end
 redis.call('HSET', KEYS[2], 'look:' .. group, 0)
 redis.call('PUBLISH', ARGV[2], '')
 return 1
+"""
+)
+
+# id, bell, group -> {oldest entry that is not acknowledged or 0-0, last one delivered}
+PROGRESS = _script(
+    _GROUP
+    + """
+local oldest = redis.call('XPENDING', KEYS[1], group)[2] or '0-0'
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local fields = {}
+  for n = 1, #info, 2 do fields[info[n]] = info[n + 1] end
+  if fields['name'] == group then return {oldest, fields['last-delivered-id']} end
+end
+return redis.error_reply('NOGROUP')
 """
 )
 

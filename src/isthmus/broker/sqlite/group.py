@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from isthmus.broker.handle import check_read
-from isthmus.broker.protocol import Delivery
+from isthmus.broker.protocol import Delivery, Progress
 from isthmus.broker.sqlite.database import now
 
 if TYPE_CHECKING:
@@ -112,6 +112,18 @@ class SQLiteGroup:
                 "SELECT count(*) FROM taken WHERE grp = ?", (self._number,)
             ).fetchone()[0]
             return count
+
+        return await self._log.broker.engine().read(work)
+
+    async def progress(self) -> Progress:
+        def work(database: sqlite3.Connection) -> Progress:
+            self._look(database)
+            oldest, last = database.execute(
+                "SELECT (SELECT min(position) FROM taken WHERE grp = groups.id), last"
+                " FROM groups WHERE id = ?",
+                (self._number,),
+            ).fetchone()
+            return Progress(last if oldest is None else oldest - 1, last)
 
         return await self._log.broker.engine().read(work)
 
