@@ -99,6 +99,12 @@ def forget(store: Store) -> None:
                 del table[identity]
 
 
+def known(identity: bytes) -> Store | None:
+    """Return the open store of this configuration, None if this process has none."""
+    store = _known.get(identity)
+    return None if store is None or store.closed else store
+
+
 def find(identity: bytes, open_it: Callable[[], Store]) -> Store:
     """Return the open store of this configuration, or open it and keep it open.
 
