@@ -108,7 +108,13 @@ class LeaseLifetime(CollectingLifetime):
         return Promise(max(until - self._timer.clock(), 0.0) + GRACE_SECONDS, until)
 
     def add_leased(self, *keys: Any, store: Store, until: float) -> None:
-        """As `add_key`, for objects that were stored with the lease that :meth:`promise` named."""
+        """As `add_key`, for objects that were stored with the lease that :meth:`promise` named.
+
+        Args:
+            *keys: of the objects.
+            store: where they lie.
+            until: as promised; infinity for a lease that the user chose, which is left alone.
+        """
         self._list(store, own := [store._own(key) for key in keys], until)
         if until < self._until:  # it was extended while they were stored
             self._prolong([(store._identity, key) for key in own])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from isthmus.connectors import LeasingConnector
-from isthmus.errors import CapabilityError, LifetimeEndedError
+from isthmus.errors import CapabilityError, LifetimeEndedError, NoRouteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ class Promise(NamedTuple):
     seconds: float
     """From now on."""
     until: float
-    """When the lifetime will have ended, on the lifetime's own clock."""
+    """When the lifetime will have ended, on its own clock."""
 
 
 @runtime_checkable
@@ -73,7 +74,13 @@ class LeasingLifetime(Lifetime, Protocol):
         ...
 
     def add_leased(self, *keys: Any, store: Store, until: float) -> None:
-        """As `add_key`, for objects that were stored with the lease that :meth:`promise` named."""
+        """As `add_key`, for objects that were stored with the lease that :meth:`promise` named.
+
+        Args:
+            *keys: of the objects.
+            store: where they lie.
+            until: as promised; infinity for a lease that the user chose, which is left alone.
+        """
         ...
 
 
@@ -100,17 +107,14 @@ def store_under(
         LifetimeEndedError: the lifetime has ended, before or meanwhile; nothing stays behind.
     """
     admit(lifetime)
-    promise = None
-    if lease is None:
-        promise = promised(lifetime, store)
-        lease = None if promise is None else promise.seconds
-    store._with_lease(options, lease)
+    promise = promised(lifetime, store, lease)
+    store._with_lease(options, lease if promise is None else promise.seconds)
     try:
         keys = put()
-    except CapabilityError:
-        if promise is None:
+    except (CapabilityError, NoRouteError):
+        if promise is None or lease is not None:
             raise
-        # A connector of connectors gives leases where those can; this object went to one that cannot.
+        # A connector of connectors gives leases where those can; this object fits only one that cannot.
         promise = None
         del options["lease"]
         keys = put()
@@ -140,7 +144,7 @@ def reserve_under(lifetime: Lifetime, store: Store, key: Key, lease: float | Non
         LifetimeEndedError: the lifetime has ended.
     """
     admit(lifetime)
-    promise = promised(lifetime, store) if lease is None else None
+    promise = promised(lifetime, store, lease)
     hand_over(lifetime, store, [key], promise)
     return lease if promise is None else promise.seconds
 
@@ -160,15 +164,17 @@ def admit(lifetime: Lifetime) -> None:
         raise LifetimeEndedError(repr(lifetime))
 
 
-def promised(lifetime: Lifetime, store: Objects) -> Promise | None:
-    """Return the lease that a lifetime wants its objects to have, None if it or the channel has none."""
-    if _implements(type(lifetime), LeasingLifetime) and isinstance(
-        store.connector, LeasingConnector
-    ):
-        leasing: Any = lifetime
-        promise: Promise = leasing.promise()
-        return promise
-    return None
+def promised(lifetime: Lifetime, store: Objects, lease: float | None) -> Promise | None:
+    """Return the lease that a lifetime's objects get, None if it or the channel has none.
+
+    Where the user asked for one, it is that, which the lifetime must not touch.
+    """
+    if not _implements(type(lifetime), LeasingLifetime):
+        return None
+    if lease is not None:
+        return Promise(lease, math.inf)
+    leasing: Any = lifetime
+    return leasing.promise() if isinstance(store.connector, LeasingConnector) else None
 
 
 def hand_over(lifetime: Lifetime, store: Any, keys: Sequence[Key], promise: Promise | None) -> None:
