@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from isthmus.store.store import Store
 
-__all__ = ["find", "get_store", "register_store", "unregister_store"]
+__all__ = ["find", "get_store", "known", "register_store", "unregister_store"]
 
 _registered: dict[str, Store] = {}
 _known: weakref.WeakValueDictionary[bytes, Store] = weakref.WeakValueDictionary()
@@ -90,6 +90,12 @@ def know(identity: bytes, store: Store) -> None:
         _known.setdefault(identity, store)
 
 
+def known(identity: bytes) -> Store | None:
+    """Return the open store of a configuration, if this process has one."""
+    store = _known.get(identity)
+    return None if store is None or store.closed else store
+
+
 def forget(store: Store) -> None:
     """Drop every trace of a store that was closed."""
     with _lock:
@@ -97,12 +103,6 @@ def forget(store: Store) -> None:
         for table in (_known, _unnamed):
             for identity in [i for i, s in table.items() if s is store]:
                 del table[identity]
-
-
-def known(identity: bytes) -> Store | None:
-    """Return the open store of this configuration, None if this process has none."""
-    store = _known.get(identity)
-    return None if store is None or store.closed else store
 
 
 def find(identity: bytes, open_it: Callable[[], Store]) -> Store:

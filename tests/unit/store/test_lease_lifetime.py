@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -193,6 +194,20 @@ def test_an_end_that_cannot_be(hand: Timer, expiry: Any) -> None:
     with pytest.raises(ValueError, match="later than"):
         lease.extend(datetime.now() + timedelta(seconds=1))
     assert lease.deadline() == 1010
+
+
+def test_who_sets_the_clock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(days=1)
+
+    lease = LeaseLifetime(None, datetime.now() + timedelta(hours=1))
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 86_400)
+    monkeypatch.setattr("isthmus.store.lifetime.lease.datetime", Later)
+    assert not lease.done()
+    assert 3500 < lease.promise().seconds < 3602
 
 
 def test_the_channel_keeps_the_time_too(recorder: Recorder, clock: Clock, hand: Timer) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from isthmus.connectors import connectors
@@ -270,6 +269,17 @@ def _drop(thing: Any) -> Callable[[], Any] | None:
     """Return what ends an owned proxy, whose methods are its target's; None for anything else."""
     # There is no owned proxy where nobody has imported what makes them.
     ownership: Any = sys.modules.get("isthmus.store.ownership")
-    if ownership is not None and isinstance(thing, ownership.OwnedProxy):
-        return partial(ownership.drop, thing)
-    return None
+    if ownership is None:
+        return None
+    if isinstance(thing, (ownership.RefProxy, ownership.RefMutProxy)):
+        raise TypeError(
+            "a lifetime cannot take what is borrowed; give it the owner, or clone() that"
+        )
+    if not isinstance(thing, ownership.OwnedProxy):
+        return None
+
+    def drop() -> None:
+        with contextlib.suppress(ownership.MovedError):  # somebody else's by now, or gone
+            ownership.drop(thing)
+
+    return drop
