@@ -17,8 +17,6 @@ from isthmus.store import Future, Store
 pytestmark = [
     pytest.mark.extras,
     # The engines' own, and a worker's store, open for as long as the worker lives.
-    pytest.mark.leaks_allowed(""),
-    pytest.mark.filterwarnings("ignore"),
 ]
 
 
