@@ -407,3 +407,24 @@ def test_a_closed_store_stores_nothing(make: Callable[..., Store]) -> None:
     with pytest.raises(IsthmusError, match="is closed"):
         store.put("value", lifetime=lifetime)
     assert lifetime.keys() == []
+
+
+def test_owned_proxies_are_dropped(store: Store) -> None:
+    ownership: Any = pytest.importorskip("isthmus.store.ownership", reason="no ownership yet")
+    any_store: Any = store
+    lifetime = ContextLifetime()
+    one, other, gone, lent = (any_store.owned_proxy([n]) for n in range(4))
+    lifetime.add_proxy(one, store.proxy("plain"))
+    lifetime.add(other, gone, lent)
+    ownership.drop(gone)
+    reference = ownership.borrow(lent)
+    for add in (lifetime.add, lifetime.add_proxy):
+        with pytest.raises(TypeError, match="borrowed"):
+            add(reference)
+    with pytest.raises(LifetimeError) as told:
+        lifetime.close()
+    assert [type(error).__name__ for error in told.value.exceptions] == ["BorrowedError"]
+    assert count(store) == 1
+    ownership.drop(reference)
+    lifetime.close()
+    assert count(store) == 0

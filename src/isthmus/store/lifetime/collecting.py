@@ -278,8 +278,10 @@ def _drop(thing: Any) -> Callable[[], Any] | None:
     if not isinstance(thing, ownership.OwnedProxy):
         return None
 
+    errors: Any = sys.modules["isthmus.errors"]
+
     def drop() -> None:
-        with contextlib.suppress(ownership.MovedError):  # somebody else's by now, or gone
+        with contextlib.suppress(errors.MovedError):  # somebody else's by now, or gone
             ownership.drop(thing)
 
     return drop
