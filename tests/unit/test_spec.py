@@ -99,6 +99,7 @@ SAMPLES = [
     errors.MissingSecretError("an object", "key 00ff", ("env:KEY is not set",)),
     errors.TamperedError("an object", "chunk 3 of 4"),
     errors.WaitTimeoutError("a key", 1.5),
+    errors.AlreadySetError("future 7", "the result 3"),
     errors.SpecError("Pump", "no"),
     errors.StreamInterrupted(4),
     errors.LocalProtocolError("a frame", "too many payloads"),

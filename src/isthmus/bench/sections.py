@@ -229,7 +229,7 @@ class Option(NamedTuple):
     @property
     def is_list(self) -> bool:
         """Whether it takes several values."""
-        return getattr(self.field.annotation, "__origin__", None) is list
+        return getattr(self.field.annotation, "__origin__", None) in (list, tuple)
 
     def help(self) -> str:
         """The description, and the default or that there is none."""

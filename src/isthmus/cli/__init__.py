@@ -29,6 +29,7 @@ COMMANDS = {
     ),
     "bench": ("isthmus.bench.cli", "run an application with any executor and any data path"),
     "store": ("isthmus.cli.store", "list what stores hold on this machine; free what nobody needs"),
+    "lint": ("isthmus.cli.lint", "find what breaks the rules of ownership, without running it"),
 }
 """Sub-command to the module with its ``main`` and one line of help."""
 

@@ -68,7 +68,9 @@ def _read(argv: Sequence[str]) -> tuple[list[str], bool, list[str]]:
                     raise SpecError("--alias", "names no package")
                 value = rest.pop(0)
             packages += named(value)
-        elif option == "-m" and rest:
+        elif option == "-m":
+            if not rest:
+                raise SpecError("-m", "names no module")
             return _asked(packages), True, rest
         else:
             raise SpecError("unknown option", f"{option!r}; options of the program follow its name")
@@ -92,15 +94,16 @@ def _run_script(path: str) -> None:
     """
     try:
         with open(path, "rb") as file:
-            code = compile(file.read(), path, "exec")
+            code = compile(file.read(), os.path.abspath(path), "exec")
     except OSError as error:
         print(f"isthmus.compat: error: cannot read {path!r}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
     module = ModuleType("__main__")
-    vars(module).update(__file__=path, __spec__=None, __builtins__=__builtins__)
+    whole = os.path.abspath(path)  # which leads there wherever the program changes to
+    vars(module).update(__file__=whole, __spec__=None, __builtins__=__builtins__)
     sys.modules["__main__"] = module
     if not sys.flags.safe_path:  # python -P
-        sys.path[0] = os.path.dirname(os.path.abspath(path))
+        sys.path[0] = os.path.dirname(os.path.realpath(path))
     exec(code, vars(module))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ConnectorHandle"]
 
 K = TypeVar("K", bound=tuple[Any, ...])
+_NO_KEY = object()  # not None, which a caller may have taken for a key
 
 
 class ConnectorHandle(Plugin, ABC, Generic[K]):
@@ -79,7 +80,7 @@ class ConnectorHandle(Plugin, ABC, Generic[K]):
     def _release(self) -> None:
         """Give handles back; called once."""
 
-    def _check(self, key: object = None) -> None:
+    def _check(self, key: object = _NO_KEY) -> None:
         """Refuse a closed handle and another connector's key.
 
         Raises:
@@ -88,5 +89,5 @@ class ConnectorHandle(Plugin, ABC, Generic[K]):
         """
         if self._closed:
             raise ClosedError(repr(self))
-        if key is not None and type(key) is not self.key_type:
+        if key is not _NO_KEY and type(key) is not self.key_type:
             raise KeyTypeError(type(self).__name__, self.key_type.__name__, key)

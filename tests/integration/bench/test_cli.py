@@ -15,6 +15,14 @@ from isthmus.bench.cli import main
 from isthmus.bench.records import read_records
 
 CHOLESKY = ["run", "--app", "cholesky", "--app.matrix-size", "20", "--app.block-size", "7"]
+PORTS = [
+    "run",
+    "--app",
+    "mapreduce",
+    "--engine.executor",
+    "parsl-htex",
+    "--engine.executor.worker-ports",
+]
 THREADS = ["--engine.executor", "thread", "--engine.executor.max-threads", "2"]
 
 
@@ -43,6 +51,9 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         ([*CHOLESKY, "--engine.executor", "proces"], ["did you mean 'process'"]),
         ([*CHOLESKY, "--app.matrix-sise", "3"], ["--app.matrix-sise", "did you mean --app.matrix-size"]),
         (["run", "--app.matrix-size", "3"], ["name the application first"]),
+        ([*PORTS, "54000", "many"], ["--engine.executor.worker-ports", "integer", "'many'"]),
+        ([*PORTS, "54000"], ["--engine.executor.worker-ports"]),
+        ([*PORTS, "54100", "54000"], ["first port must be below the last"]),
         ([*CHOLESKY, "--app.seed", "many"], ["--app.seed", "integer", "'many'"]),
         ([*CHOLESKY, "--app.seed", "-1"], ["app.seed", "greater than or equal to 0"]),
         ([*CHOLESKY, "--logging.level", "LOUD"], ["--logging.level", "'LOUD'"]),

@@ -276,6 +276,15 @@ def test_arguments_that_do_not_go_together(options: dict[str, Any], match: str) 
         RedisConnector(**options)
 
 
+def test_a_server_that_is_no_cluster_is_ours_to_complain_of(open_redis: Open) -> None:
+    server = open_redis().spec
+    with (
+        RedisConnector(server.hostname, server.port, cluster=True) as connector,
+        pytest.raises(BrokenError, match="Cluster mode is not enabled"),
+    ):
+        connector.put(b"x")
+
+
 def test_importing_connectors_does_not_import_the_client() -> None:
     code = "import sys, isthmus.connectors, isthmus.store; assert 'redis' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})

@@ -253,6 +253,20 @@ def test_a_lease_runs_out_on_the_server(node: Any) -> None:
         connector.lease(kept, 0)
 
 
+def test_a_server_survives_a_lease_of_months(node: Any) -> None:
+    connector = node.open()
+    key = connector.put(b"x", lease=90 * 86_400)  # more milliseconds than ZeroMQ can poll for
+    for _ in range(50):  # between some of which it polls
+        assert connector.exists(key)
+    assert connector.stat(key).until > connector.stat(key).created + 89 * 86_400
+
+
+def test_more_leases_are_renewed_than_fit_into_one_message(node: Any) -> None:
+    connector = node.open()
+    key, kept = connector.put(b"a", lease=60), connector.put(b"b")
+    assert connector.renew([key] * 650_000 + [kept]) == [True] * 650_000 + [False]
+
+
 def test_a_closed_handle_lets_go_of_a_waiter(node: Any) -> None:
     from isthmus.errors import ClosedError
 

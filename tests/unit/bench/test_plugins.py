@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.bench.config import AppConfig
+from isthmus.bench.executor.configs import ParslHTEXConfig
 from isthmus.bench.plugins import GROUPS, register
 from isthmus.errors import NameTakenError, SpecError, UnknownKindError
 
@@ -59,3 +60,9 @@ def test_a_plugin_needs_a_name_of_its_own_and_a_known_kind() -> None:
 
     with pytest.raises(UnknownKindError, match="did you mean 'app'"):
         register("apps")
+
+
+@pytest.mark.parametrize("ports", [(55000, 54000), (54000, 54000)])
+def test_ports_that_leave_no_choice_are_refused(ports: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="first port must be below the last"):
+        ParslHTEXConfig(worker_ports=ports)

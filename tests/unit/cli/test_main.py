@@ -64,7 +64,7 @@ def test_unknown_option_before_the_command(capsys: pytest.CaptureFixture[str]) -
     assert "--json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["demo", "doctor", "store"])
+@pytest.mark.parametrize("name", ["demo", "doctor", "store", "lint"])
 def test_wrong_arguments_are_one_line_and_code_2(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,8 +58,26 @@ def test_a_script_is_main_and_has_its_arguments(tmp_path: Path) -> None:
     )
     done = run(*COMPAT, name, "--alias", "x", "-h", cwd=tmp_path, code=3)
     assert done.stdout.split("\n")[0] == (
-        "['sub/script.py', '--alias', 'x', '-h'] __main__ sub/script.py __main__ True"
+        f"['sub/script.py', '--alias', 'x', '-h'] __main__ {tmp_path}/sub/script.py __main__ True"
     )
+
+
+def test_a_script_is_found_and_finds_its_neighbours_as_by_python_itself(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    script(tmp_path, "here = True", "beside.py")
+    script(
+        tmp_path,
+        """
+        import os, sys
+        import beside
+
+        os.chdir("/")
+        print(os.path.exists(__file__), __file__, sys._getframe().f_code.co_filename, sys.path[0])
+        """,
+    )
+    (tmp_path / "sub" / "link.py").symlink_to("../script.py")
+    name = "sub/link.py"
+    assert run(*COMPAT, name, cwd=tmp_path).stdout == run(name, cwd=tmp_path).stdout
 
 
 def test_a_module_is_run_as_main(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -321,12 +323,20 @@ def test_a_forked_child_does_not_hold_for_its_parent(tmp_path: Path, here: Host)
         os.waitpid(pid, 0)
 
 
-@pytest.mark.parametrize("wrong", [0, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "wrong", [0, -1, float("inf"), float("nan"), pytest.param(10**400, id="10**400")]
+)
 def test_what_is_no_lease(wrong: float) -> None:
     with pytest.raises(ValueError, match="positive"):
         terms(wrong, False)
     assert terms(None, False) is None
     assert terms(3, True) == (3.0, True)
+
+
+@pytest.mark.parametrize("wrong", ["60", True, timedelta(minutes=1)], ids=str)
+def test_what_is_no_number_of_seconds(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="number of seconds, got"):
+        terms(wrong, False)
 
 
 class Owner:

@@ -149,6 +149,21 @@ def test_entries_are_listed_in_pages() -> None:
 ASKER = Asker("socket", b"route")
 
 
+def test_pages_do_not_skip_over_what_went_meanwhile() -> None:
+    v = vault(limit=100 * ENTRY_BYTES)
+    for n in range(10):
+        put(v, f"{n}", b"")
+    first = v.entries(0, 4)
+    v.evict("1")
+    v.evict("5")
+    put(v, "5", b"")  # another object of that name
+    rest, after = [], first[-1][1].serial
+    while page := v.entries(after, 2):
+        rest += page
+        after = page[-1][1].serial
+    assert [name for name, _ in first + rest] == list("01234") + list("67895")
+
+
 def service(sent: list[Any] | None = None, max_bytes: int = 100_000) -> Service:
     def send(asker: Asker, response: Response) -> None:
         if sent is not None:
@@ -177,6 +192,43 @@ def test_a_service_answers_what_it_was_told() -> None:
     s.tidy(3)
     assert ask(messages.Exists("a")).reply == messages.Answer(0)
     assert s.pause(3) is None
+
+
+def test_what_goes_wrong_with_one_request_is_told_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a mistake of ours")
+
+    me, one = Asker(None, b"me"), service()
+    one.answer(messages.Put("a", 1, False, None), [b"x"], me, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "find", fail)
+        patch.setattr(Vault, "add", fail)
+        told = one.answer(messages.Exists("a"), [], me, 0)
+        assert told == Response(
+            messages.Refused("the server failed with RuntimeError: a mistake of ours")
+        )
+        assert one.answer(messages.Part(1), [b"x"], me, 0) is None
+    assert one.answer(messages.Exists("a"), [], me, 0) == Response(messages.Answer(1))
+    assert "Exists: RuntimeError: a mistake of ours" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("writer", ["..", ".", "socket", "writer-1-2/../x", "writer-1"])
+def test_a_writers_file_is_one_of_its_own(writer: str) -> None:
+    begin = messages.Begin("a", 10_000_000, writer, False, None)
+    reply = service(max_bytes=1 << 30).answer(begin, [], Asker(None, b"me"), 0)
+    assert reply is not None
+    assert isinstance(reply.reply, messages.Refused)
+
+
+@pytest.mark.parametrize("seconds", [25 * 86_400.0, 1e15, 1e300])
+def test_a_lease_of_weeks_or_ages_is_no_pause_that_cannot_be_polled_for(seconds: float) -> None:
+    s = service()
+    s.answer(messages.Put("a", 1, lease=seconds), [b"x"], ASKER, 0)
+    pause = s.pause(0)
+    assert pause is not None
+    assert 0 < pause < 1 << 31
 
 
 def test_waiters_are_told_when_it_comes_or_when_time_is_up() -> None:
@@ -285,6 +337,7 @@ def test_addresses() -> None:
         ("max_bytes", -1),
         ("linger", -1.0),
         ("timeout", 0.0),
+        ("timeout", 1e7),
         ("timeout", float("inf")),
     ],
 )

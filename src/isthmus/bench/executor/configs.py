@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from isthmus.bench.config import ExecutorConfig
 
@@ -18,9 +18,19 @@ __all__ = ["DaskConfig", "ParslHTEXConfig", "ParslThreadConfig", "ProcessConfig"
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-Ports = tuple[
-    Annotated[int, Field(ge=1024, le=65535)],
-    Annotated[int, Field(ge=1024, le=65535)],
+
+def _ascending(ports: tuple[int, int]) -> tuple[int, int]:
+    if not ports[0] < ports[1]:  # Parsl chooses at random, the last one excepted
+        raise ValueError(f"the first port must be below the last, got {ports[0]} and {ports[1]}")
+    return ports
+
+
+Ports = Annotated[
+    tuple[
+        Annotated[int, Field(ge=1024, le=65535)],
+        Annotated[int, Field(ge=1024, le=65535)],
+    ],
+    AfterValidator(_ascending),
 ]
 
 NATIVE = "threads that numeric libraries may use in a worker (0: leave as it is)"

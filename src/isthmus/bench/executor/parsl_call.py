@@ -48,19 +48,20 @@ def filled(arg: Any, inputs: tuple[Any, ...]) -> Any:
 class Value:
     """A result: as it came until somebody asks for it, then the object alone."""
 
-    __slots__ = ("_blob", "_obj")
+    __slots__ = ("_blob", "_obj", "_unpacking")
 
     def __init__(self, blob: bytes) -> None:
         self._blob: bytes | None = blob
         self._obj: Any = None
+        self._unpacking = threading.Lock()
 
     def get(self) -> Any:
-        """Return the object, always the same one."""
-        blob = self._blob
-        if blob is not None:
-            self._obj = unpack(blob)
-            self._blob = None
-        return self._obj
+        """Return the object, always the same one, whichever threads ask at once."""
+        with self._unpacking:
+            if self._blob is not None:
+                self._obj = unpack(self._blob)
+                self._blob = None
+            return self._obj
 
     def packed(self) -> bytes:
         """Return bytes for the next task."""

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 from isthmus.connectors.naming import host_id
 
@@ -30,6 +30,7 @@ def terms(lease: float | None, held: bool) -> Terms | None:
 
     Raises:
         ValueError: `lease` is not positive and finite, or there is nothing that could be held.
+        TypeError: `lease` is no number.
     """
     if lease is None:
         if held:
@@ -37,9 +38,16 @@ def terms(lease: float | None, held: bool) -> Terms | None:
                 "held=True says when a lease counts, so it needs one; give lease=SECONDS"
             )
         return None
-    if not lease > 0 or math.isinf(lease):
+    given: object = lease  # by callers whose types nobody checked, too
+    try:
+        seconds = float(given) if isinstance(given, SupportsFloat) else None
+    except OverflowError:  # an integer beyond all floats
+        seconds = math.inf
+    if seconds is None or isinstance(given, bool):
+        raise TypeError(f"a lease must be a number of seconds, got {lease!r}")
+    if not 0 < seconds < math.inf:
         raise ValueError(f"a lease must last a positive number of seconds, got {lease!r}")
-    return Terms(float(lease), held)
+    return Terms(seconds, held)
 
 
 def now() -> float:

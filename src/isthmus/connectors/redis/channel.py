@@ -36,7 +36,9 @@ class Channel:
 
     def __init__(self, spec: RedisSpec) -> None:
         check(spec)
-        self._failures = require("redis", extra="redis", what="the redis connector").RedisError
+        redis = require("redis", extra="redis", what="the redis connector")
+        # The second is what a cluster's client raises; it is none of the first.
+        self._failures = (redis.RedisError, redis.exceptions.RedisClusterException)
         self._spec = spec
         self.where = address(spec)
         self._client: Client | None = None
@@ -144,7 +146,7 @@ class Channel:
             yield
         except (IsthmusError, RefusedError):
             raise
-        except (self._failures, OSError) as error:
+        except (*self._failures, OSError) as error:
             raise silence(self.where, error) from error
 
     def close(self) -> None:

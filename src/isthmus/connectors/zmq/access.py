@@ -17,6 +17,7 @@ __all__ = ["MOST_CHUNK_BYTES", "ZmqSpec", "check", "is_loopback", "listening_add
 
 MOST_CHUNK_BYTES = 1 << 24
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+_LONGEST_TIMEOUT = 1e6  # ZeroMQ counts at most 2³¹ ms
 _SIOCGIFADDR = 0x8915  # Linux: linux/sockios.h
 
 
@@ -54,8 +55,10 @@ def check(spec: ZmqSpec) -> None:
         )
     elif spec.max_bytes is not None and spec.max_bytes < 0:
         problem = f"max_bytes must not be negative, got {spec.max_bytes}"
-    elif not (0 <= spec.linger < math.inf and 0 < spec.timeout < math.inf):
-        problem = "linger must be 0 or more seconds, timeout more than 0, both finite"
+    elif not 0 <= spec.linger < math.inf:
+        problem = f"linger must be 0 or more seconds, and finite, got {spec.linger}"
+    elif not 0 < spec.timeout <= _LONGEST_TIMEOUT:
+        problem = f"timeout must be above 0 and at most {_LONGEST_TIMEOUT:g} s, got {spec.timeout}"
     if problem:
         raise SpecError("ZmqConnector", problem)
 

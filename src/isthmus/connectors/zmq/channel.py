@@ -218,10 +218,15 @@ class Channel:
                 if not links:
                     return None
                 link = links.pop()
-            if link.usable():
+            if link.usable() and not self._is_gone(place):
                 return link
             self._discard(link)
             self._card = None
+
+    def _is_gone(self, place: Place) -> bool:
+        """Ask the kernel: ZeroMQ itself hears of this node's server's end somewhat later."""
+        card = self._card
+        return card is not None and card.identity == place.server and not self._node.is_served()
 
     def _give(self, place: Place, link: Link) -> None:
         with self._guard:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["ZmqConnector", "ZmqKey"]
 
 _SERVER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{16}-[0-9a-f]{8}")
+_RENEWED_AT_ONCE = 10_000  # a request must fit into one message, and others want to be heard
 _WAIT_SECONDS = 2.0  # after which a waiter asks anew, and sees whether it was closed
 
 
@@ -264,14 +265,17 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         return bool(self._ask(key, partial(Lease, seconds=_seconds(seconds, held))))
 
     def renew(self, keys: Sequence[ZmqKey]) -> _Flags:
-        """Begin the period of each object's lease anew: one request for each server."""
+        """Begin the period of each object's lease anew: few requests to each server."""
         self._check()
         done = [False] * len(keys)
         for place, group in self._by_server(keys):
             with self._channel.link(place) as link:
-                if link is not None:
-                    reply = expect(link.ask(Renew([keys[n].name for n in group])), str(place))
-                    for n, renewed in zip(group, reply.done, strict=True):
+                if link is None:
+                    continue
+                for start in range(0, len(group), _RENEWED_AT_ONCE):
+                    some = group[start : start + _RENEWED_AT_ONCE]
+                    reply = expect(link.ask(Renew([keys[n].name for n in some])), str(place))
+                    for n, renewed in zip(some, reply.done, strict=True):
                         done[n] = renewed
         return done
 

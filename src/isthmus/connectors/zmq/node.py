@@ -13,6 +13,7 @@ In a folder that only this user can enter lie
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -106,19 +107,28 @@ class Node:
             raise BrokenError(
                 self.folder, f"{error.strerror}; let ISTHMUS_ZMQ_DIR name a folder of yours"
             ) from error
+        self._serving: int | None = None
         try:
-            # A server that is about to leave has it for a moment.
+            self._serving = _open(self.folder, "serving")
+            # A server that is about to leave has this one for a moment.
             if not poll(lambda: try_lock(self._users, shared=True) is not False, spec.timeout):
                 raise BrokenError(
                     self.folder, f"the server there did not leave within {spec.timeout:g} s"
                 )
         except BaseException:
-            os.close(self._users)
+            self.close()
             raise
 
     def card(self) -> Card | None:
         """Return what the running server says of itself; None if there is none."""
         return _card(self.folder)
+
+    def is_served(self) -> bool:
+        """Return whether a server runs; a killed one does not from that moment on."""
+        if self._serving is not None and try_lock(self._serving, shared=True):
+            fcntl.flock(self._serving, fcntl.LOCK_UN)
+            return False
+        return True
 
     def start(self) -> Card:
         """Return the running server, started if there is none.
@@ -162,6 +172,8 @@ class Node:
                 os.unlink(os.path.join(self.folder, name))
             os.close(fd)
         os.close(self._users)
+        if self._serving is not None:
+            os.close(self._serving)
 
     def forked(self) -> None:
         """Go on in a child.
@@ -172,6 +184,11 @@ class Node:
         if self._writer is not None:
             os.close(self._writer[1])
             self._writer = None
+        if self._serving is not None:  # a lock that the parent takes would be ours, too
+            os.close(self._serving)
+            self._serving = None
+            with contextlib.suppress(OSError):  # without it, ZeroMQ will tell
+                self._serving = _open(self.folder, "serving")
 
     def _launch(self) -> None:
         curve = self._credentials.for_server()

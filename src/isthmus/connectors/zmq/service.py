@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["Asker", "Response", "Service"]
 
 _PAGE = 500
+_WRITER = re.compile(r"(writer-[0-9a-f]+-[0-9a-f]+)?")
 _LONGEST_WAIT = 60.0
+_LONGEST_PAUSE = 3600.0  # ZeroMQ polls for at most 2³¹ ms, and a lease may last for years
 
 
 class Asker(NamedTuple):
@@ -97,6 +101,18 @@ class Service:
             asker: who asked.
             now: seconds on a clock that nobody sets.
         """
+        try:
+            return self._answer(request, frames, asker, now)
+        except Exception as error:
+            # What goes wrong with one request, by a mistake of ours, must not cost a node its memory.
+            print(f"{type(request).__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+            if isinstance(request, Part):
+                return None  # nobody waits for an answer; what it is a part of will lack it
+            return Response(Refused(f"the server failed with {type(error).__name__}: {error}"))
+
+    def _answer(
+        self, request: Request, frames: Sequence[Any], asker: Asker, now: float
+    ) -> Response | None:
         vault = self._vault
         match request:
             case Get():
@@ -152,6 +168,8 @@ class Service:
         return self._with_room(store, request.name, now)
 
     def _begin(self, request: Begin, now: float) -> Reply:
+        if not _WRITER.fullmatch(request.writer):
+            return Refused(f"{request.writer!r} is no writer's file")
         draft: Draft[Any] = Draft(
             request.name, request.size, request.writer, request.absent, request.lease
         )
@@ -222,7 +240,9 @@ class Service:
     def pause(self, now: float) -> float | None:
         """Return milliseconds until there is something to do without being asked."""
         due = min(self._patience, self._vault.next_due())
-        return None if due == math.inf else max(0.0, due - now) * 1e3 + 1
+        if due == math.inf:
+            return None
+        return min(max(0.0, due - now), _LONGEST_PAUSE) * 1e3 + 1
 
     def tidy(self, now: float) -> None:
         """Tell those who waited long enough; delete what is overdue."""
@@ -240,7 +260,7 @@ class Service:
 
     def _alive(self, writer: str) -> bool:
         """Return whether the process that has a file of the folder locked still runs."""
-        path = os.path.join(self._folder, os.path.basename(writer))
+        path = os.path.join(self._folder, writer)
         try:
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:

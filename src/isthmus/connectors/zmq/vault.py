@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from itertools import count
+from bisect import bisect_right
+from itertools import count, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Vault(Generic[F]):
         self.limit = limit
         self.used = 0
         self._entries: dict[str, Entry[F]] = {}
+        self._listing: list[tuple[int, str]] = []
         self._drafts: dict[int, Draft[F]] = {}
         self._due: list[_Due] = []
         self._serials = count(1)
@@ -247,12 +250,17 @@ class Vault(Generic[F]):
 
     def entries(self, after: int, most: int) -> list[tuple[str, Entry[F]]]:
         """Return objects stored after the one with a serial number, the oldest first."""
+        if not after or not self._listing:  # once for all pages, not for each
+            self._listing = sorted((e.serial, name) for name, e in self._entries.items())
         found: list[tuple[str, Entry[F]]] = []
-        for name, entry in self._entries.items():
-            if entry.serial > after:
+        at = bisect_right(self._listing, after, key=itemgetter(0))
+        for serial, name in islice(self._listing, at, None):
+            entry = self._entries.get(name)
+            if entry is not None and entry.serial == serial:
                 found.append((name, entry))
                 if len(found) == most:
-                    break
+                    return found
+        self._listing = []
         return found
 
     def _book(self, size: int) -> None:
