@@ -9,6 +9,10 @@ timeout, a failed import) the error is one of those too. Two branches tell whose
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "AddressError",
@@ -24,6 +28,8 @@ __all__ = [
     "FullError",
     "IsthmusError",
     "KeyTypeError",
+    "LifetimeEndedError",
+    "LifetimeError",
     "LocalProtocolError",
     "MissingExtraError",
     "MissingLogError",
@@ -54,6 +60,31 @@ class ClosedError(IsthmusError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.args[0]} is closed; open a new one (close() releases handles, it deletes no data)"
+
+
+class LifetimeEndedError(ClosedError):
+    """Something was to be added to a lifetime that has ended. ``args``: which."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} takes nothing more, its end would come too late; put what must live longer "
+            "under another lifetime"
+        )
+
+
+class LifetimeError(ExceptionGroup[Exception], IsthmusError):
+    """Parts of what a lifetime had to do failed. ``args``: what, and the errors (``exceptions``, too)."""
+
+    def derive(self, excs: Sequence[Exception], /) -> LifetimeError:  # type: ignore[override]
+        """Return one with some of the errors, for ``except*``."""
+        return LifetimeError(self.message, excs)
+
+    def __str__(self) -> str:
+        first = self.exceptions[0]
+        more = len(self.exceptions) - 1
+        others = f", and {more} more" if more else ""
+        text = f"{self.message}: {type(first).__name__}: {first}{others}"
+        return f"{text}; try again when the channel is there"
 
 
 class BrokenError(IsthmusError, ConnectionError):

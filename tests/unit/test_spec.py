@@ -87,6 +87,8 @@ def test_a_missing_extra_names_itself() -> None:
 
 SAMPLES = [
     errors.ClosedError("store 'a'"),
+    errors.LifetimeEndedError("a lifetime"),
+    errors.LifetimeError("a lifetime could not end", [errors.BrokenError("redis", "gone")]),
     errors.BrokenError("redis", "gone"),
     errors.FullError("/dev/shm", 10, "free some"),
     errors.CodecError("bad magic"),

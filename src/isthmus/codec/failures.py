@@ -43,17 +43,29 @@ def _packed(error: BaseException) -> bytes | None:
     from isthmus import codec  # classes of __main__ go by value: a consumer has another one
 
     with contextlib.suppress(Exception):
-        return codec.serialize(error)
+        # What makes it, not the exception itself: `distributed` has every exception pickled by tblib,
+        # together with its traceback, which a consumer without tblib could not read.
+        reduced: Any = error.__reduce_ex__(5)
+        make, args, *more = reduced
+        return codec.serialize((make, args, more[0] if more else None))
     return None
 
 
-def _arrived(blob: bytes | None, kind: str, says: str, text: str) -> Failure:
+def _unpacked(blob: bytes) -> Any:
     from isthmus import codec
 
+    make, args, state = codec.deserialize(blob)
+    error = make(*args)
+    if state is not None:
+        error.__setstate__(state)
+    return error
+
+
+def _arrived(blob: bytes | None, kind: str, says: str, text: str) -> Failure:
     error: BaseException = RemoteError(kind, says)
     # Many exception classes pickle and do not unpickle; some are not installed here.
     with contextlib.suppress(Exception):
-        if blob is not None and isinstance(loaded := codec.deserialize(blob), BaseException):
+        if blob is not None and isinstance(loaded := _unpacked(blob), BaseException):
             error = loaded
     error.__cause__ = RemoteTraceback(text)
     return Failure(error)

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["poll"]
+__all__ = ["FIRST_PAUSE", "LONGEST_PAUSE", "longer", "poll"]
 
-_FIRST, _LONGEST, _GROWTH = 0.0005, 0.005, 1.5  # seconds: wakes within 5 ms, at under 1 % of a core
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.005
+"""Seconds between looks: short for what comes soon, and never so long that it would be felt."""
+_GROWTH = 1.5
+
+
+def longer(pause: float) -> float:
+    """Return the pause after a look that found nothing."""
+    return min(pause * _GROWTH, LONGEST_PAUSE)
 
 
 def poll(happened: Callable[[], bool], timeout: float | None) -> bool:
@@ -20,7 +27,7 @@ def poll(happened: Callable[[], bool], timeout: float | None) -> bool:
     hosts do, without saying so.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    pause = _FIRST
+    pause = FIRST_PAUSE
     while not happened():
         if deadline is not None:
             left = deadline - time.monotonic()
@@ -28,5 +35,5 @@ def poll(happened: Callable[[], bool], timeout: float | None) -> bool:
                 return False
             pause = min(pause, left)
         time.sleep(pause)
-        pause = min(pause * _GROWTH, _LONGEST)
+        pause = longer(pause)
     return True

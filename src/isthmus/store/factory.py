@@ -2,11 +2,12 @@
 
 On the wire (all of it msgpack, behind one version byte)::
 
-    [store, key, about, made, flags, deserializer, trace, timeout]
+    [store, key, about, made, flags, deserializer, trace, timeout, lease]
 
 ``store`` is the :class:`StoreConfig` encoded once per store, ``about`` the strings of the target's
 class, ``made`` the Unix second and host of production (for the error when the object is gone), and
-``trace`` room for a 25-byte trace context. Of a future's proxy, ``timeout`` says how long it waits.
+``trace`` room for a 25-byte trace context. Of a future's proxy, ``timeout`` says how long it waits, and of
+a future ``lease`` for how long its result is kept.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Wire(msgspec.Struct, array_like=True, omit_defaults=True, frozen=True):
     deserializer: str | None = None
     trace: bytes | None = None
     timeout: float | None = None
+    lease: float | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -66,6 +68,7 @@ class StoreFactory(Generic[T]):
             the object is fetched and not where the proxy merely passes by.
         made: Unix time in seconds and host of production.
         timeout: how long the proxy of a future waits, in seconds.
+        lease: of what a future will be set to, in seconds.
     """
 
     __slots__ = (
@@ -76,6 +79,7 @@ class StoreFactory(Generic[T]):
         "evict",
         "identity",
         "key",
+        "lease",
         "made",
         "timeout",
     )
@@ -91,6 +95,7 @@ class StoreFactory(Generic[T]):
         made: tuple[int, str],
         store: Store | None = None,
         timeout: float | None = None,
+        lease: float | None = None,
     ) -> None:
         self.identity = identity
         self.key = key
@@ -98,6 +103,7 @@ class StoreFactory(Generic[T]):
         self.deserializer = deserializer
         self.made = made
         self.timeout = timeout
+        self.lease = lease
         self._store = store
         self._wire: bytes | None = None
         self._pending: tuple[int, Future[T]] | None = None
@@ -177,6 +183,7 @@ class StoreFactory(Generic[T]):
             (_EVICT if self.evict else 0) | self._flags,
             packed,
             timeout=self.timeout,
+            lease=self.lease,
         )
         return _VERSION_BYTE + _encoder.encode(wire)
 
@@ -226,6 +233,7 @@ def read_wire(data: bytes) -> tuple[StoreFactory[Any], TargetClass | None]:
         deserializer=wire.deserializer,
         made=wire.made,
         timeout=wire.timeout,
+        lease=wire.lease,
     )
     return factory, None if wire.about is None else TargetClass(*wire.about)
 

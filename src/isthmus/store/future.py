@@ -69,7 +69,8 @@ class Future(Generic[T]):
         Args:
             obj: any object that the serializer takes.
             serializer: used for this object alone; give ``proxy`` its inverse.
-            **options: handed to the connector's ``put_at``.
+            **options: handed to the connector's ``put_at``: ``lease`` and ``held``, in place of what
+                ``store.future`` was told.
 
         Raises:
             AlreadySetError: this future was set before, here or elsewhere.
@@ -203,6 +204,8 @@ class Future(Generic[T]):
 
     def _set(self, obj: Any, serializer: codec.Serializer | None, options: dict[str, Any]) -> None:
         store = self.store
+        if self._factory.lease is not None:
+            options.setdefault("lease", self._factory.lease)
         if self._is_set or not store._put_at(self.key, obj, serializer, options):
             self._is_set = True
             raise AlreadySetError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from isthmus.connectors import Connector
     from isthmus.store.cache import Cache
+    from isthmus.store.lifetime import Lifetime
     from isthmus.store.serializers import Serializers
 
 __all__ = ["Key", "Objects"]
@@ -68,6 +70,7 @@ class Objects:
         *,
         serializer: codec.Serializer | None = None,
         lease: float | None = None,
+        lifetime: Lifetime | None = None,
         **options: Any,
     ) -> Key:
         """Store an object and return its key.
@@ -76,6 +79,7 @@ class Objects:
             obj: any object that the serializer takes.
             serializer: used for this object alone.
             lease: seconds that it is kept unless :meth:`renew` is called in time; None until it is evicted.
+            lifetime: evicts the object when it ends, see :mod:`isthmus.store.lifetime`.
             **options: handed to the connector's ``put``; with a lease ``held=True``, see
                 :class:`~isthmus.connectors.LeasingConnector`.
 
@@ -83,9 +87,20 @@ class Objects:
             CodecError: the object cannot be serialized.
             FullError: there is no room for it.
             CapabilityError: there is a lease, and the connector gives none.
+            LifetimeEndedError: the lifetime has ended; nothing was stored.
         """
         self._check_open()
+        if lifetime is not None:
+            from isthmus.store.lifetime.protocol import store_under
+
+            def put() -> list[Key]:
+                return [self._put(obj, serializer, options)]
+
+            return store_under(lifetime, self, lease, options, put)[0]
         self._with_lease(options, lease)
+        return self._put(obj, serializer, options)
+
+    def _put(self, obj: Any, serializer: codec.Serializer | None, options: dict[str, Any]) -> Key:
         watch = self._watch("put")
         holds = self._fetcher.holds
         if holds is not None and serializer is None:
@@ -109,11 +124,23 @@ class Objects:
         *,
         serializer: codec.Serializer | None = None,
         lease: float | None = None,
+        lifetime: Lifetime | None = None,
         **options: Any,
     ) -> list[Key]:
         """Store several objects in one operation of the channel, where it has one; see :meth:`put`."""
         self._check_open()
+        if lifetime is not None:
+            from isthmus.store.lifetime.protocol import store_under
+
+            objs = list(objs)
+            put = partial(self._put_batch, objs, serializer, options)
+            return list(store_under(lifetime, self, lease, options, put))
         self._with_lease(options, lease)
+        return self._put_batch(objs, serializer, options)
+
+    def _put_batch(
+        self, objs: Iterable[Any], serializer: codec.Serializer | None, options: dict[str, Any]
+    ) -> list[Key]:
         watch = self._watch("put_batch")
         if self._tells_type:
             objs = list(objs)
@@ -252,6 +279,8 @@ class Objects:
     ) -> bool:
         """Store an object under a reserved key; False if one is there already, which stays."""
         self._check_open()
+        if options.get("lease") is not None:
+            self._leasing()
         watch = self._watch("put_at")
         connector: Any = self.connector
         pieces = self._serializers.encode(obj, serializer)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from isthmus.connectors import Connector
     from isthmus.store.future import Future
+    from isthmus.store.lifetime import Lifetime
 
 __all__ = ["Store"]
 
@@ -150,6 +151,7 @@ class Store(Objects):
         serializer: codec.Serializer | None = None,
         deserializer: codec.Deserializer | None = None,
         lease: float | None = None,
+        lifetime: Lifetime | None = None,
         **options: Any,
     ) -> Proxy[T]:
         """Store an object and return a proxy of it.
@@ -161,6 +163,7 @@ class Store(Objects):
             deserializer: travels with the proxy and is used wherever it is resolved. What it makes may be
                 of another class than `obj`, so a question about the class resolves the proxy.
             lease: seconds that the object is kept unless its lease is renewed, see :meth:`put`.
+            lifetime: evicts the object when it ends, see :meth:`put`.
             **options: handed to the connector's ``put``.
 
         Raises:
@@ -168,7 +171,7 @@ class Store(Objects):
             FullError: there is no room for it.
         """
         watch = self._watch("proxy")
-        key = self.put(obj, serializer=serializer, lease=lease, **options)
+        key = self.put(obj, serializer=serializer, lease=lease, lifetime=lifetime, **options)
         proxy = self._proxy_of(key, evict, deserializer, TargetClass.of(obj))
         watch.stop(key)
         return proxy
@@ -181,11 +184,14 @@ class Store(Objects):
         serializer: codec.Serializer | None = None,
         deserializer: codec.Deserializer | None = None,
         lease: float | None = None,
+        lifetime: Lifetime | None = None,
         **options: Any,
     ) -> list[Proxy[T]]:
         """Store several objects in one operation of the channel and return a proxy of each."""
         objs = list(objs)
-        keys = self.put_batch(objs, serializer=serializer, lease=lease, **options)
+        keys = self.put_batch(
+            objs, serializer=serializer, lease=lease, lifetime=lifetime, **options
+        )
         return [
             self._proxy_of(key, evict, deserializer, TargetClass.of(obj))
             for key, obj in zip(keys, objs, strict=True)
@@ -206,7 +212,13 @@ class Store(Objects):
         return self._proxy_of(self._own(key), evict, deserializer, None)
 
     def future(
-        self, cls: type[T] | None = None, *, timeout: float | None = None, **options: Any
+        self,
+        cls: type[T] | None = None,
+        *,
+        timeout: float | None = None,
+        lease: float | None = None,
+        lifetime: Lifetime | None = None,
+        **options: Any,
     ) -> Future[T]:
         """Return a future of an object that somebody will store; does no I/O.
 
@@ -215,10 +227,15 @@ class Store(Objects):
                 when they are asked for it.
             timeout: seconds that its proxies and whoever awaits it wait before they give up, unless
                 they say otherwise; None to wait for ever. See :class:`~isthmus.store.future.Future`.
+            lease: seconds that the result is kept from when it is set, whoever sets it, unless its lease
+                is renewed, see :meth:`put`.
+            lifetime: evicts the result when it ends, see :meth:`put`. What is set after that stays, unless
+                it has a lease: those that end by themselves give it one.
             **options: handed to the connector's ``reserve``.
 
         Raises:
-            CapabilityError: the connector cannot reserve a key, or cannot wait.
+            CapabilityError: the connector cannot reserve a key, or cannot wait, or gives no leases.
+            LifetimeEndedError: the lifetime has ended.
         """
         from isthmus.store.awaiting import AwaitingFactory
         from isthmus.store.future import Future
@@ -226,8 +243,16 @@ class Store(Objects):
         if cls is not None and self._tells_type:
             options.setdefault("of", cls)
         key = self._reserve(options)
+        if lease is not None:
+            self._leasing()
+        if lifetime is not None:
+            from isthmus.store.lifetime.protocol import reserve_under
+
+            lease = reserve_under(lifetime, self, key, lease)
         about = None if cls is None else TargetClass.of(cls)
-        factory = AwaitingFactory[T](self._identity, key, made=_made(), store=self, timeout=timeout)
+        factory = AwaitingFactory[T](
+            self._identity, key, made=_made(), store=self, timeout=timeout, lease=lease
+        )
         return Future(factory, about)
 
     def _proxy_of(

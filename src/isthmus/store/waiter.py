@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from isthmus.connectors import BellConnector
+from isthmus.connectors.polling import FIRST_PAUSE, LONGEST_PAUSE, longer
 from isthmus.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ __all__ = ["Waiter"]
 
 Key = tuple[Any, ...]
 
-# Seconds between looks, as one who waits alone looks (isthmus.connectors.polling).
-_FIRST, _LONGEST, _GROWTH = 0.0005, 0.005, 1.5
 _LOOKING = 0.2  # of a core at most, however many objects are waited for
 _RECHECK_SECONDS = 1.0  # where a bell rings: it is not heard while a server fails over
 
@@ -93,7 +92,9 @@ class Waiter:
                 with self._connector.bell() as listen:
                     # In slices: meanwhile somebody may begin to wait for what is there already.
                     self._watch(
-                        awaited, lambda seconds: listen(min(seconds, _LONGEST)), _RECHECK_SECONDS
+                        awaited,
+                        lambda seconds: listen(min(seconds, LONGEST_PAUSE)),
+                        _RECHECK_SECONDS,
                     )
             else:
                 self._watch(awaited, self._pause, 0.0)
@@ -116,7 +117,7 @@ class Waiter:
         Raises:
             ClosedError: the store was closed meanwhile.
         """
-        pause, due, soonest = _FIRST, 0.0, 0.0
+        pause, due, soonest = FIRST_PAUSE, 0.0, 0.0
         while True:
             with self._lock:
                 self._check_open()
@@ -129,18 +130,18 @@ class Waiter:
             began = time.monotonic()
             if fresh:
                 self._look(awaited, dict.fromkeys(key for key, _ in fresh))
-                pause = _FIRST
+                pause = FIRST_PAUSE
                 soonest = min(soonest, *(expected.deadline for _, expected in fresh))
             elif began >= due:
                 found = self._look(awaited, list(awaited))
-                pause = _FIRST if found else min(pause * _GROWTH, _LONGEST)
+                pause = FIRST_PAUSE if found else longer(pause)
                 took = time.monotonic() - began
                 due = began + max(pause, seldom, took / _LOOKING)
                 soonest = 0.0  # who was cancelled goes too
             if began >= soonest:
                 soonest = _expire(awaited)
             if awaited:
-                for key in listen(max(0.0, min(due - time.monotonic(), _LONGEST))):
+                for key in listen(max(0.0, min(due - time.monotonic(), LONGEST_PAUSE))):
                     _tell(awaited.pop(key, ()))
 
     def _look(self, awaited: dict[Key, list[_Expected]], keys: Iterable[Key]) -> bool:

@@ -547,13 +547,22 @@ class ConnectorContract:
         assert connector.renew([]) == []
         assert connector.sweep() == 0
 
+    def test_a_refused_put_leaves_the_lease_as_it_is(self, connector: Any) -> None:
+        need(connector, LeasingConnector)
+        need(connector, ReservingConnector)
+        for size in (SMALL, LARGE):
+            key = connector.reserve()
+            assert connector.put_at(key, pattern(38, size))
+            assert connector.put_at(key, pattern(40, size), lease=BRIEF) is False
+            self._until_gone(connector, [connector.put(b"brief", lease=BRIEF)])
+            assert seed_of(connector.get(key)) == 38
+
     def test_an_evicted_objects_lease_is_not_its_successors(self, connector: Any) -> None:
         need(connector, LeasingConnector)
         need(connector, ReservingConnector)
         for size in (SMALL, LARGE):
             key = connector.reserve()
             assert connector.put_at(key, pattern(39, size), lease=BRIEF)
-            assert connector.put_at(key, pattern(40, size), lease=LONG) is False
             connector.evict(key)
             assert connector.put_at(key, pattern(41, size))
             self._until_gone(connector, [connector.put(b"brief", lease=BRIEF)])

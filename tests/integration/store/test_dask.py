@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import traceback
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,3 +156,35 @@ def test_listing_4_4(client: Any, store: Store) -> None:
     t1 = client.submit(producer, future)
     t2 = client.submit(consumer, future.proxy())
     t1.result(60), t2.result(60)
+
+
+def fail_to(future: Future[Any]) -> None:
+    try:
+        raise OSError(5, "broken in the producer")
+    except OSError as error:
+        error.add_note("a note")
+        future.set_exception(error)
+
+
+CONSUMER = """
+import sys, traceback
+sys.modules["tblib"] = None  # not installed here
+from isthmus.store import Store
+store = Store.from_config({config!r})
+found = store.get(store.connector.key_type(*{key!r})).error
+text = "".join(traceback.format_exception(found))
+print(type(found).__name__, found.errno, found.__notes__, text.count("in fail_to"), found.__traceback__)
+store.close()
+"""
+
+
+def test_an_exception_needs_nothing_of_dasks_where_it_arrives(client: Any, store: Store) -> None:
+    """`distributed` has tblib pickle every exception of its processes."""
+    future: Future[Any] = store.future(timeout=60)
+    client.submit(fail_to, future).result(60)
+    error = future.exception()
+    assert isinstance(error, OSError)
+    assert "".join(traceback.format_exception(error)).count("in fail_to") == 1
+    script = CONSUMER.format(config=store.config().config(), key=tuple(future.key))
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "OSError 5 ['a note'] 1 None\n", ran.stderr

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import uuid
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,21 @@ from isthmus.connectors.file import FileConnector
 from isthmus.proxy import is_resolved
 from isthmus.store import Future, Store
 
-pytestmark = [
-    pytest.mark.extras,
-    # The engines' own, and a worker's store, open for as long as the worker lives.
-    pytest.mark.leaks_allowed(""),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = pytest.mark.extras
+
+
+@pytest.fixture(autouse=True)
+def no_tracker_stays() -> Iterator[None]:
+    yield
+    resource_tracker._resource_tracker._stop()  # it would, for the rest of this process's life
+
+
+@pytest.fixture(autouse=True)
+def workers_find_what_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines start their processes by the names of scripts, which then import this file."""
+    root = str(Path(__file__).parents[3])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, sys.path)]))
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
 
 
 @pytest.fixture
@@ -64,6 +76,7 @@ def test_through_parsl(store: Store, tmp_path: Path) -> None:
         assert not is_resolved(proxy)
 
 
+@pytest.mark.leaks_allowed("anon_inode:", "socket:", "/ray/session_")  # its C++ core's, for good
 def test_through_ray(store: Store) -> None:
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=10**8)
@@ -81,18 +94,22 @@ def test_through_ray(store: Store) -> None:
 
 @pytest.mark.parametrize("engine", ["loky", "joblib"])
 def test_through_loky(store: Store, engine: str) -> None:
-    if engine == "loky":
-        submit: Any = pytest.importorskip("loky").get_reusable_executor(2).submit
-    else:
-        submit = pytest.importorskip("joblib.externals.loky").get_reusable_executor(2).submit
-    future: Future[str] = store.future(timeout=60)
-    proxy = future.proxy()
-    second, first = submit(consume, proxy), submit(produce, future)
-    assert second.result(60) == (False, "VALUE")
-    assert first.result(60) != os.getpid()
-    assert not is_resolved(proxy)
+    module = "loky" if engine == "loky" else "joblib.externals.loky"
+    executor: Any = pytest.importorskip(module).get_reusable_executor(2)
+    try:
+        future: Future[str] = store.future(timeout=60)
+        proxy = future.proxy()
+        second, first = executor.submit(consume, proxy), executor.submit(produce, future)
+        assert second.result(60) == (False, "VALUE")
+        assert first.result(60) != os.getpid()
+        assert not is_resolved(proxy)
+    finally:
+        executor.shutdown()
+        tracker = importlib.import_module(f"{module}.backend.resource_tracker")
+        tracker._resource_tracker._stop()
 
 
+@pytest.mark.leaks_allowed("Dask-Offload")  # a pool of threads of the module
 def test_between_engines(store: Store, tmp_path: Path) -> None:
     """Made here, set in a Dask task, used in a Parsl one."""
     distributed = pytest.importorskip("distributed")

@@ -135,6 +135,32 @@ def test_a_lifetime_gets_what_is_put_in_its_name() -> None:
                 call(1, evict=True, lifetime=lifetime)
 
 
+def test_its_lifetimes_evict() -> None:
+    from proxystore.store.lifetimes import (
+        ContextLifetime,
+        LeaseLifetime,
+        Lifetime,
+        StaticLifetime,
+    )
+    from proxystore.store.utils import get_key
+
+    with open_store() as store:
+        with ContextLifetime(store, name="block") as block:
+            keys = [store.put(1, lifetime=block), *store.put_batch([1, 2], lifetime=block)]
+            keys += map(get_key, store.proxy_batch([[1]], lifetime=block))
+            keys.append(get_key(store.proxy([1], lifetime=block)))
+            block.add_key(store.put(2))
+            block.add_proxy(store.proxy([2], populate_target=False))
+            assert all(map(store.exists, keys))
+        assert block.done()
+        assert not any(map(store.exists, keys))
+        for lifetime in (LeaseLifetime(store, 60), StaticLifetime()):
+            assert isinstance(lifetime, Lifetime)
+            key = store.put(1, lifetime=lifetime)
+            lifetime.close()
+            assert not store.exists(key)
+
+
 def test_metrics_are_in_its_terms() -> None:
     with open_store(metrics=True) as store:
         proxy = pickle.loads(pickle.dumps(store.proxy(["x"] * 100)))

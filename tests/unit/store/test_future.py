@@ -8,7 +8,9 @@ import io
 import math
 import pickle
 import threading
+import time
 import traceback
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -366,3 +368,39 @@ def test_a_proxy_of_unknown_class_tells_an_engine_that_it_is_a_proxy(store: Stor
     exec("def ask(x): return x.__class__, isinstance(x, str), hasattr(x, '__dask_graph__')", asking)
     assert asking["ask"](proxy) == (Proxy, False, False)
     assert not is_resolved(proxy)
+
+
+def test_the_result_has_the_lease_that_the_future_was_told(store: Store) -> None:
+    connector: Any = store.connector
+    future: Future[int] = store.future(lease=60)
+    travelled: Future[int] = pickle.loads(pickle.dumps(future))
+    began = time.time()
+    travelled.set_result(1)
+    assert began + 59 < connector.stat(future.key).until < time.time() + 61
+    assert store.renew([future.key]) == [True]
+    other: Future[int] = store.future(lease=60)
+    other.set_exception(failed("leased, too"), lease=600)
+    assert connector.stat(other.key).until > time.time() + 500
+    third: Future[int] = store.future(lease=60)
+    third.set_result(1, lease=None)
+    assert connector.stat(third.key).until is None
+    assert pickle.loads(pickle.dumps(third.proxy())) == 1
+    fourth: Future[int] = store.future()
+    fourth.set_result(2, lease=60, held=True)
+    assert store.renew([fourth.key]) == [True], "held for this process, so nobody knows until when"
+
+
+def test_a_lease_where_there_are_none() -> None:
+    class Unleased(MemoryConnector):
+        lease = renew = None  # type: ignore[assignment]
+
+    with Store(None, Unleased(f"test-{uuid.uuid4().hex[:8]}")) as store:
+        with pytest.raises(errors.CapabilityError):
+            store.future(lease=60)
+        future: Future[int] = store.future()
+        with pytest.raises(errors.CapabilityError):
+            future.set_result(1, lease=60)
+        assert not future.done()
+        future.set_result(1)
+        assert future.result() == 1
+        store.clear()

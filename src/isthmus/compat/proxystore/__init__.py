@@ -63,6 +63,12 @@ ALIAS = Alias(
         },
         "store.exceptions": _ERRORS,
         "store.factory": {"StoreFactory": "isthmus.store:StoreFactory"},
+        "store.lifetimes": {
+            "ContextLifetime": "isthmus.store.lifetime:ContextLifetime",
+            "LeaseLifetime": "isthmus.store.lifetime:LeaseLifetime",
+            "Lifetime": "isthmus.store.lifetime:Lifetime",
+            "StaticLifetime": "isthmus.store.lifetime:StaticLifetime",
+        },
         "store.metrics": {
             "Metrics": f"{_HERE}.metrics:Metrics",
             "StoreMetrics": f"{_HERE}.metrics:StoreMetrics",
@@ -103,7 +109,6 @@ ALIAS = Alias(
         "p2p": _NEXT.format("endpoints"),
         "store.executor": _NEXT.format("StoreExecutor"),
         "store.future": _NEXT.format("futures of stores"),
-        "store.lifetimes": _NEXT.format("lifetimes"),
         "store.ref": _NEXT.format("ownership of stored objects"),
         "store.scopes": _NEXT.format("ownership of stored objects"),
         "stream": _NEXT.format("streams"),

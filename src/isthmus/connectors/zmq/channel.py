@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.zmq.access import check, is_loopback, tcp, zmq
 from isthmus.connectors.zmq.credentials import Credentials
-from isthmus.connectors.zmq.link import Link
+from isthmus.connectors.zmq.link import GoneError, Link
 from isthmus.connectors.zmq.node import Card, Node, node_id
 from isthmus.errors import BrokenError, ClosedError, ElsewhereError, FullError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from isthmus.connectors.zmq.access import ZmqSpec
 
 __all__ = ["Channel", "Place"]
+
+T = TypeVar("T")
 
 _INHERITED: list[
     Any
@@ -114,6 +116,27 @@ class Channel:
             return
         with self._lend(place, link):
             yield link
+
+    def ask(self, place: Place, work: Callable[[Link | None], T]) -> T:
+        """Have a server asked what may be asked twice, over a connection as `link` lends it.
+
+        One that was idle may have broken without our knowing yet; then another one tells how things are.
+        """
+        reused = False
+        try:
+            with self.link(place) as link:
+                reused = link is not None and not link.fresh
+                return work(link)
+        except GoneError:
+            if not reused:
+                raise
+        with self._guard:
+            stale = self._idle.pop(place.server, [])
+        for link in stale:
+            self._discard(link)
+        self._card = None
+        with self.link(place) as link:
+            return work(link)
 
     @contextlib.contextmanager
     def _lend(self, place: Place, link: Link) -> Iterator[None]:
@@ -229,6 +252,7 @@ class Channel:
         return card is not None and card.identity == place.server and not self._node.is_served()
 
     def _give(self, place: Place, link: Link) -> None:
+        link.fresh = False
         with self._guard:
             links = self._idle.setdefault(place.server, [])
             if not self._closed and len(links) < _MOST_IDLE:

@@ -152,19 +152,22 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
     def get(self, key: ZmqKey) -> Buffer | None:
         """Return the object, in memory of its own; None too if its server has left."""
         place = self._find(key)
-        with self._channel.link(place) as link:
-            return None if link is None else fetch(link, str(place), key.name)
+        return self._channel.ask(
+            place, lambda link: None if link is None else fetch(link, str(place), key.name)
+        )
 
     def get_batch(self, keys: Sequence[ZmqKey]) -> _Buffers:
         """Return the objects under several keys, in few round trips to each server."""
         self._check()
         found: _Buffers = [None] * len(keys)
         for place, group in self._by_server(keys):
-            with self._channel.link(place) as link:
-                if link is not None:
-                    datas = fetch_all(link, str(place), [keys[n].name for n in group])
-                    for n, data in zip(group, datas, strict=True):
-                        found[n] = data
+            names = [keys[n].name for n in group]
+
+            def ask(link: Link | None, place: Place = place, names: _Names = names) -> _Buffers:
+                return [] if link is None else [*fetch_all(link, str(place), names)]
+
+            for n, data in zip(group, self._channel.ask(place, ask), strict=False):
+                found[n] = data
         return found
 
     def get_range(self, key: ZmqKey, offset: int, size: int) -> Buffer | None:
@@ -172,10 +175,14 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         if offset < 0 or size < 0:
             raise ValueError(f"offset and size must not be negative, got {offset} and {size}")
         place = self._find(key)
-        with self._channel.link(place) as link:
-            if link is None:
-                return None
-            return fetch_range(link, str(place), key.name, offset, size, self._chunk)
+        return self._channel.ask(
+            place,
+            lambda link: (
+                None
+                if link is None
+                else fetch_range(link, str(place), key.name, offset, size, self._chunk)
+            ),
+        )
 
     def exists(self, key: ZmqKey) -> bool:
         """Return whether a complete object lies under `key`."""
@@ -243,10 +250,11 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
     def stat(self, key: ZmqKey) -> ObjectInfo | None:
         """Return what is known of one object."""
         place = self._find(key)
-        with self._channel.link(place) as link:
-            if link is None:
-                return None
-            found = expect(link.ask(Stat(key.name)), str(place)).found
+
+        def ask(link: Link | None) -> Sequence[EntryInfo]:
+            return () if link is None else expect(link.ask(Stat(key.name)), str(place)).found
+
+        found = self._channel.ask(place, ask)
         return _info(place, found[0]) if found else None
 
     def clear(self) -> int:
@@ -269,14 +277,18 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         self._check()
         done = [False] * len(keys)
         for place, group in self._by_server(keys):
-            with self._channel.link(place) as link:
-                if link is None:
-                    continue
-                for start in range(0, len(group), _RENEWED_AT_ONCE):
-                    some = group[start : start + _RENEWED_AT_ONCE]
-                    reply = expect(link.ask(Renew([keys[n].name for n in some])), str(place))
-                    for n, renewed in zip(some, reply.done, strict=True):
-                        done[n] = renewed
+            for start in range(0, len(group), _RENEWED_AT_ONCE):
+                some = group[start : start + _RENEWED_AT_ONCE]
+                names = [keys[n].name for n in some]
+
+                def ask(link: Link | None, place: Place = place, names: _Names = names) -> _Flags:
+                    if link is None:
+                        return []
+                    flags: _Flags = expect(link.ask(Renew(names)), str(place)).done
+                    return flags
+
+                for n, renewed in zip(some, self._channel.ask(place, ask), strict=False):
+                    done[n] = renewed
         return done
 
     def _fresh(self, place: Place) -> ZmqKey:
@@ -313,11 +325,10 @@ class ZmqConnector(ConnectorHandle[ZmqKey]):
         return 0 if place is None else self._ask_at(place, request)
 
     def _ask_at(self, place: Place, request: Request) -> int:
-        with self._channel.link(place) as link:
-            if link is None:
-                return 0
-            answer: int = expect(link.ask(request), str(place)).value
-            return answer
+        def ask(link: Link | None) -> int:
+            return 0 if link is None else int(expect(link.ask(request), str(place)).value)
+
+        return self._channel.ask(place, ask)
 
     def _by_server(self, keys: Sequence[ZmqKey]) -> _Groups:
         """Return servers, each with the numbers of the keys that it has."""
@@ -343,6 +354,7 @@ _Keys: TypeAlias = "list[ZmqKey]"
 _Buffers: TypeAlias = "list[Buffer | None]"
 _Groups: TypeAlias = "list[tuple[Place, list[int]]]"
 _Flags: TypeAlias = "list[bool]"
+_Names: TypeAlias = "list[str]"
 
 
 def _place(key: ZmqKey) -> Place:

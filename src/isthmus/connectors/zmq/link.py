@@ -34,6 +34,10 @@ class Received(NamedTuple):
     """ZeroMQ's; ``.buffer`` is a view that keeps the memory alive."""
 
 
+class GoneError(BrokenError):
+    """The server ended the connection, or its end did."""
+
+
 class Link:
     """A connection; it is made once and never again, so that it cannot come to lead to another server.
 
@@ -94,6 +98,7 @@ class Link:
             self.close()
             raise
         self._greeted = True
+        self.fresh = True  # lent for the first time
         assert isinstance(reply, Welcome)
         self.identity = reply.identity
 
@@ -175,7 +180,7 @@ class Link:
                 if self._socket in ready:
                     return
                 if self._monitor in ready:
-                    raise BrokenError(self._where, self._what_happened())
+                    raise GoneError(self._where, self._what_happened())
                 if left <= 0:
                     raise BrokenError(
                         self._where,
