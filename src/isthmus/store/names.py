@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from isthmus.store.store import Store
 
-__all__ = ["find", "get_store", "register_store", "unregister_store"]
+__all__ = ["find", "get_store", "known", "register_store", "unregister_store"]
 
 _registered: dict[str, Store] = {}
 _known: weakref.WeakValueDictionary[bytes, Store] = weakref.WeakValueDictionary()
@@ -88,6 +88,12 @@ def know(identity: bytes, store: Store) -> None:
     """Let proxies of this configuration find an open store."""
     with _lock:
         _known.setdefault(identity, store)
+
+
+def known(identity: bytes) -> Store | None:
+    """Return the open store of a configuration, if this process has one."""
+    store = _known.get(identity)
+    return None if store is None or store.closed else store
 
 
 def forget(store: Store) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus import codec
@@ -13,8 +11,14 @@ from isthmus.proxy import Proxy, TargetClass
 from isthmus.store import names
 from isthmus.store.background import Background
 from isthmus.store.cache import Cache
-from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreConfig, unpack
-from isthmus.store.factory import StoreFactory
+from isthmus.store.config import (
+    DEFAULT_CACHE_BYTES,
+    DEFAULT_CACHE_SIZE,
+    LEASE_SECONDS,
+    StoreConfig,
+    unpack,
+)
+from isthmus.store.factory import StoreFactory, made
 from isthmus.store.objects import Key, Objects
 from isthmus.store.serializers import Serializers
 from isthmus.store.waiter import Waiter
@@ -25,11 +29,11 @@ if TYPE_CHECKING:
 
     from isthmus.connectors import Connector
     from isthmus.store.future import Future
+    from isthmus.store.ownership import OwnedProxy
 
 __all__ = ["Store"]
 
 T = TypeVar("T")
-_HOST = socket.gethostname()[:32]
 
 
 class Store(Objects):
@@ -205,6 +209,31 @@ class Store(Objects):
         self._check_open()
         return self._proxy_of(self._own(key), evict, deserializer, None)
 
+    def owned_proxy(
+        self,
+        obj: T,
+        *,
+        serializer: codec.Serializer | None = None,
+        deserializer: codec.Deserializer | None = None,
+        lease: float | None = LEASE_SECONDS,
+        **options: Any,
+    ) -> OwnedProxy[T]:
+        """Store an object and return its owner: a proxy with which the object goes.
+
+        See :mod:`isthmus.store.ownership` for what it can do and what it refuses.
+
+        Args:
+            obj: any object that the serializer takes.
+            serializer: used for this object alone.
+            deserializer: its inverse; travels with the handle, as with :meth:`proxy`.
+            lease: seconds after which the object goes if this process is killed; renewed while the proxy
+                lives. None for no lease, and without effect where the connector gives none.
+            **options: handed to the connector's ``put``.
+        """
+        from isthmus.store.ownership import own
+
+        return own(self, obj, serializer, deserializer, lease, options)
+
     def future(
         self, cls: type[T] | None = None, *, timeout: float | None = None, **options: Any
     ) -> Future[T]:
@@ -227,7 +256,7 @@ class Store(Objects):
             options.setdefault("of", cls)
         key = self._reserve(options)
         about = None if cls is None else TargetClass.of(cls)
-        factory = AwaitingFactory[T](self._identity, key, made=_made(), store=self, timeout=timeout)
+        factory = AwaitingFactory[T](self._identity, key, made=made(), store=self, timeout=timeout)
         return Future(factory, about)
 
     def _proxy_of(
@@ -238,7 +267,7 @@ class Store(Objects):
         about: TargetClass | None,
     ) -> Proxy[Any]:
         factory = StoreFactory[Any](
-            self._identity, key, evict=evict, deserializer=deserializer, made=_made(), store=self
+            self._identity, key, evict=evict, deserializer=deserializer, made=made(), store=self
         )
         return Proxy(factory, about if deserializer is None else None)
 
@@ -273,10 +302,6 @@ class Store(Objects):
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
         return f"<{state}Store {self.name!r} over {self.connector!r}>"
-
-
-def _made() -> tuple[int, str]:
-    return int(time.time()), _HOST
 
 
 def reopen(identity: bytes) -> Store:
