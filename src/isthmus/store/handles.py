@@ -15,8 +15,8 @@ from isthmus.errors import MovedError, OwnershipError
 from isthmus.proxy import Proxy, TargetClass, get_factory
 from isthmus.proxy import target_class as about_of
 from isthmus.proxy._once import unsettle
-from isthmus.store.factory import StoreFactory, read_wire, short
 from isthmus.store.config import LEASE_SECONDS
+from isthmus.store.factory import StoreFactory, read_wire
 from isthmus.store.renewal import Holding, hold
 from isthmus.store.rules import ANEW, Borrow, Owner
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
-    "arrive",
     "Handle",
     "HandleFactory",
     "OwnedProxy",
     "RefMutProxy",
     "RefProxy",
+    "arrive",
     "end_handle",
     "factory_of",
     "handle_from_wire",
@@ -225,10 +225,9 @@ def handle_from_wire(kind: int, wire: bytes, lease: float | None, how: str) -> A
     return make(OwnedProxy, factory, about, owner)
 
 
-def arrive(
-    kind: type[Handle[Any]], factory: HandleFactory[Any], about: TargetClass | None
-) -> Any:
+def arrive(kind: type[Handle[Any]], factory: HandleFactory[Any], about: TargetClass | None) -> Any:
     """Return the handle that a task gets: what becomes of an owned object, the task's end decides."""
+    factory.travels = "task"  # a scheduler may unpickle it on its way and pickle it again
     owner = Owner(factory.__proxy_repr__())
     if kind is OwnedProxy:
         return make(kind, factory, about, owner)

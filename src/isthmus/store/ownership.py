@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from isthmus import codec
 from isthmus.connectors import LeasingConnector, ReservingConnector
 from isthmus.errors import (
     BorrowedError,
@@ -25,6 +24,7 @@ from isthmus.errors import (
 )
 from isthmus.proxy import TargetClass, extract, get_factory, is_proxy, is_resolved, load_class
 from isthmus.proxy import target_class as about_of
+from isthmus.store.config import LEASE_SECONDS
 from isthmus.store.factory import AWAITED, StoreFactory, made
 from isthmus.store.handles import (
     Handle,
@@ -32,16 +32,15 @@ from isthmus.store.handles import (
     OwnedProxy,
     RefMutProxy,
     RefProxy,
-    factory_of,
     make,
     owners,
     refresh,
 )
-from isthmus.store.config import LEASE_SECONDS
 from isthmus.store.renewal import Holding, hold
 from isthmus.store.rules import Borrow, Owner, site
 
 if TYPE_CHECKING:
+    from isthmus import codec
     from isthmus.proxy import Proxy
     from isthmus.store.store import Store
 
@@ -139,7 +138,8 @@ def borrow(owned: OwnedProxy[T]) -> RefProxy[T]:
         MovedError: this proxy is not the object's owner any more.
     """
     factory, owner = _owner(owned, "borrow")
-    return _reference(RefProxy, owned, factory, owner.borrow(False, site()))
+    right = owner.borrow(False, site())
+    return cast("RefProxy[T]", _reference(RefProxy, owned, factory, right))
 
 
 def mut_borrow(owned: OwnedProxy[T]) -> RefMutProxy[T]:
@@ -158,7 +158,7 @@ def mut_borrow(owned: OwnedProxy[T]) -> RefMutProxy[T]:
         _make_writable(owned, factory, owner)
         right = owner.borrow(True, site())
     refresh(owned)
-    return _reference(RefMutProxy, owned, factory, right)
+    return cast("RefMutProxy[T]", _reference(RefMutProxy, owned, factory, right))
 
 
 def _reference(kind: Any, owned: Any, factory: HandleFactory[Any], right: Borrow) -> Any:
@@ -300,7 +300,7 @@ def _make_writable(owned: Any, factory: HandleFactory[Any], owner: Owner) -> Non
     """
     store = factory.store
     connector: Any = store.connector
-    if not isinstance(connector, ReservingConnector):
+    if not isinstance(store.connector, ReservingConnector):
         raise CapabilityError(repr(connector), ReservingConnector.__name__)
     key = store._own(factory.key)
     try:

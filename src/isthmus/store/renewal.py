@@ -174,12 +174,10 @@ class _Keeper:
 
 
 def _attempt(action: Callable[[], None]) -> None:
-    try:
+    # A server that is away: the period has time for another try, and what was to be evicted has a lease.
+    # Whoever uses the object hears of it from there.
+    with contextlib.suppress(Exception):
         action()
-    except Exception:
-        # A server that is away: the period has time for another try, and what was to be evicted has a
-        # lease. Whoever uses the object hears of it from there.
-        pass
 
 
 _keeper = _Keeper()

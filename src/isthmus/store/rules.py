@@ -62,9 +62,7 @@ class Borrow:
 
     __slots__ = ("handle", "loans", "mutable", "owner", "received", "where")
 
-    def __init__(
-        self, owner: Owner, mutable: bool, where: str, *, received: bool = False
-    ) -> None:
+    def __init__(self, owner: Owner, mutable: bool, where: str, *, received: bool = False) -> None:
         self.owner = owner
         self.mutable = mutable
         self.where = where

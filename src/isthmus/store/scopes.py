@@ -34,7 +34,15 @@ from isthmus.store.rules import Borrow, Loan, Owner, site
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Task", "submit", "task"]
+__all__ = [
+    "Task",
+    "change_handles",
+    "handles_in",
+    "submit",
+    "succeeded",
+    "task",
+    "when_done",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,10 +105,17 @@ class Task(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, then end the references and delete the owned objects it was given."""
-        mine = [handle for handle in _handles((args, kwargs)) if _received(handle)]
-        result = self.function(*args, **kwargs)
-        _check_ends(mine, result)
-        result = _map(_leave, result)
+        mine = [handle for handle in handles_in((args, kwargs)) if _received(handle)]
+        for handle in mine:
+            factory_of(handle).travels = ""  # it has arrived
+        try:
+            result = self.function(*args, **kwargs)
+            _check_ends(mine, result)
+        except BaseException:
+            for handle in mine:
+                factory_of(handle).travels = "task"  # the engine may send it elsewhere
+            raise
+        result = change_handles(_leave, result)
         for handle in mine:
             factory = factory_of(handle)
             right = factory.right
@@ -145,7 +160,7 @@ def _received(handle: Any) -> bool:
 
 def _check_ends(mine: list[Any], result: Any) -> None:
     """Refuse a task's end that breaks a rule."""
-    returned = list(_handles(result))
+    returned = list(handles_in(result))
     for handle in returned:
         factory = factory_of(handle)
         if not isinstance(handle, OwnedProxy):
@@ -205,7 +220,7 @@ class _Parcel:
 
     def pack(self, arguments: Any) -> Any:
         """Return arguments with the task's handles in place of the caller's."""
-        return _map(self._give, arguments)
+        return change_handles(self._give, arguments)
 
     def _give(self, handle: Any) -> Any:
         factory = factory_of(handle)
@@ -226,7 +241,6 @@ class _Parcel:
         else:
             alive = right.handle
             self._lent.append((right, right.lend(self.where), alive))
-        twin.travels = "task"
         kind = next(kind for kind in type(handle).__mro__ if kind in Handle.__subclasses__())
         given = arrive(kind, twin, about_of(handle))
         self._twins.append(given)
@@ -248,27 +262,9 @@ class _Parcel:
         """See to it that the task's end is noticed."""
         if not self._twins and not self.task:
             return
-        native = future
-        if not hasattr(future, "add_done_callback") and callable(getattr(future, "future", None)):
-            native = future.future()  # Ray
-        if hasattr(native, "add_done_callback"):
-            for _, loan, _ in self._lent:
-                loan.done = native.done
-            native.add_done_callback(self.end)
-        elif callable(getattr(native, "done", None)):
-            threading.Thread(target=self._poll, args=(native,), daemon=True).start()
-        elif self._twins:
-            raise TypeError(
-                f"a {type(future).__qualname__} does not tell when its task has ended (it has neither "
-                "add_done_callback nor future nor done), so what the task was lent stays borrowed; wrap "
-                "it in a concurrent.futures.Future"
-            )
-
-    def _poll(self, future: Any) -> None:
-        pause = threading.Event()
-        while not future.done():
-            pause.wait(_POLL_SECONDS)
-        self.end(future)
+        done = when_done(future, self.end)
+        for _, loan, _ in self._lent:
+            loan.done = done
 
     def end(self, future: Any) -> None:
         """End what the task was lent, and delete what it was given and nobody has any more."""
@@ -280,18 +276,49 @@ class _Parcel:
             borrow.end(loan)
         for twin in twins:
             end_handle(twin)
-        succeeded = _succeeded(future)
-        if succeeded and self.task and hasattr(future, "set_running_or_notify_cancel"):
-            for handle in _handles(future.result()):  # of a pool of threads: it was not pickled
+        well = succeeded(future)
+        if well and self.task and hasattr(future, "set_running_or_notify_cancel"):
+            for handle in handles_in(future.result()):  # of a pool of threads: it was not pickled
                 factory_of(handle).travels = ""
         for _, holding in moved:
-            if succeeded and self.task:
+            if well and self.task:
                 holding.release()
             else:
                 holding.evict()
 
 
-def _succeeded(future: Any) -> bool:
+def when_done(future: Any, callback: Callable[[Any], object]) -> Callable[[], bool]:
+    """Call back when an engine's future is done; returns what tells whether it is.
+
+    Raises:
+        TypeError: it has no way to tell.
+    """
+    native = future
+    if not hasattr(future, "add_done_callback") and callable(getattr(future, "future", None)):
+        native = future.future()  # Ray
+    done: Callable[[], bool] | None = getattr(native, "done", None)
+    if not callable(done):
+        raise TypeError(
+            f"a {type(future).__qualname__} does not tell when its task has ended (it has neither done() "
+            "nor future()), so what the task was given stays borrowed; wrap it in a "
+            "concurrent.futures.Future"
+        )
+    if hasattr(native, "add_done_callback"):
+        native.add_done_callback(callback)
+    else:
+        threading.Thread(target=_poll, args=(native, callback), daemon=True).start()
+    return done
+
+
+def _poll(future: Any, callback: Callable[[Any], object]) -> None:
+    pause = threading.Event()
+    while not future.done():
+        pause.wait(_POLL_SECONDS)
+    callback(future)
+
+
+def succeeded(future: Any) -> bool:
+    """Return whether a future that is done has a result."""
     status = getattr(future, "status", None)
     if isinstance(status, str):  # of Dask: asking it for the exception would wait for its scheduler
         return status == "finished"
@@ -301,26 +328,26 @@ def _succeeded(future: Any) -> bool:
         return False
 
 
-def _handles(value: Any) -> Iterator[Any]:
+def handles_in(value: Any) -> Iterator[Any]:
     """Yield the handles in a value, its lists, tuples and dictionaries."""
     kind = type(value)
     if issubclass(kind, Handle):
         yield value
     elif kind is list or kind is tuple:
         for item in value:
-            yield from _handles(item)
+            yield from handles_in(item)
     elif kind is dict:
         for item in value.values():
-            yield from _handles(item)
+            yield from handles_in(item)
 
 
-def _map(change: Callable[[Any], Any], value: Any) -> Any:
+def change_handles(change: Callable[[Any], Any], value: Any) -> Any:
     """Return a value with its handles changed; itself if there are none."""
     kind = type(value)
     if issubclass(kind, Handle):
         return change(value)
-    if (kind is list or kind is tuple or kind is dict) and any(True for _ in _handles(value)):
+    if (kind is list or kind is tuple or kind is dict) and any(True for _ in handles_in(value)):
         if kind is dict:
-            return {key: _map(change, item) for key, item in value.items()}
-        return kind(_map(change, item) for item in value)
+            return {key: change_handles(change, item) for key, item in value.items()}
+        return kind(change_handles(change, item) for item in value)
     return value
