@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.proxy import Proxy, extract, get_factory, is_proxy, target_class
 from isthmus.store import get_key
-from isthmus.store.handles import OwnedProxy
+from isthmus.store.handles import OwnedProxy, RefProxy
 from isthmus.store.ownership import borrow, drop
 from isthmus.store.policy import Policy, ProxyAlways, ProxyNever, ProxySize, ProxyType
 from isthmus.store.scopes import change_handles, handles_in, submit, succeeded, when_done
@@ -157,8 +157,13 @@ class StoreExecutor:
             named = {name: self._store(arg, stored) for name, arg in kwargs.items()}
             future = submit(self.client.submit, args=(call, *given), kwargs=named)
         except BaseException:
-            self._delete(stored)
-            self._ended(number)
+            try:
+                for proxy in stored:
+                    if isinstance(proxy, RefProxy):
+                        drop(proxy)  # no task has it
+                self._delete(stored)
+            finally:
+                self._ended(number)
             raise
         with self._changed:
             if number in self._pending:
@@ -185,15 +190,15 @@ class StoreExecutor:
             stored.append(plain)
             return plain
         owned = self.store.owned_proxy(obj, **options)
-        stored.append(owned)
-        return borrow(owned)
+        stored += [owned, borrow(owned)]
+        return stored[-1]
 
     def _delete(self, stored: list[Any]) -> None:
         while stored:
             proxy = stored.pop()
             if isinstance(proxy, OwnedProxy):
                 drop(proxy)
-            else:
+            elif not isinstance(proxy, RefProxy):
                 self.store.evict(get_key(proxy))
 
     def _remember(self, result: Any) -> None:

@@ -247,7 +247,7 @@ class Owner:
             Whether the object is to be evicted.
 
         Raises:
-            BorrowedError: it is borrowed, and will be evicted when the last reference has ended.
+            BorrowedError: a task has a reference; it is evicted when the last has ended.
         """
         with self.lock:
             self.handles -= 1
@@ -256,7 +256,10 @@ class Owner:
             borrow = self.borrowed()
             if borrow is not None:
                 self.orphaned = True
-                self._refuse(borrow, "went out of scope", _VALID, "it is kept until then")
+                # Without a task it is no mistake: a function's variables end in the order of their making.
+                lent = next((one for one in self.borrows if one.loans), None)
+                self._refuse(lent, "went out of scope", _VALID, "it is kept until then")
+                return False
             self.gone = "went out of scope"
             return True
 

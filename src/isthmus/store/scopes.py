@@ -89,10 +89,10 @@ def submit(
                 is_task = True
         parcel.task = is_task
         future = submit(*packed, **named)
+        parcel.watch(future)
     except BaseException:
         parcel.unpack()
         raise
-    parcel.watch(future)
     return future
 
 
@@ -300,8 +300,8 @@ def when_done(future: Any, callback: Callable[[Any], object]) -> Callable[[], bo
     if not callable(done):
         raise TypeError(
             f"a {type(future).__qualname__} does not tell when its task has ended (it has neither done() "
-            "nor future()), so what the task was given stays borrowed; wrap it in a "
-            "concurrent.futures.Future"
+            "nor future()): it may run, while what it was given is its caller's again; wrap the client in "
+            "one that returns a concurrent.futures.Future"
         )
     if hasattr(native, "add_done_callback"):
         native.add_done_callback(callback)
