@@ -103,6 +103,8 @@ class _Keeper:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._held: dict[Holding, None] = {}
+        self._stores: set[bytes] = set()
+        self._due = float("inf")
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
         # Reentrant, unlike any condition: a finalizer may put what the thread is about to get.
@@ -110,6 +112,11 @@ class _Keeper:
 
     def add(self, holding: Holding) -> None:
         with self._lock:
+            if holding.identity not in self._stores:
+                # Connectors close when the process exits, the last opened first: we come before them.
+                self._stores.add(holding.identity)
+                atexit.unregister(_at_exit)
+                atexit.register(_at_exit)
             self._held[holding] = None
             sooner = len(self._held) == 1 or holding.due < self._due
             self._due = min(self._due, holding.due) if self._thread else holding.due
@@ -120,8 +127,6 @@ class _Keeper:
                 return
         if sooner:
             self.later.put(None)
-
-    _due = float("inf")
 
     def drop(self, holding: Holding) -> bool:
         """Return whether it was held."""
@@ -223,5 +228,4 @@ def _in_child() -> None:
 
 
 gc.callbacks.append(_collected)
-atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_in_child)

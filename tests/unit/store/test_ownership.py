@@ -104,12 +104,17 @@ def test_handles_are_what_they_say_and_what_they_stand_for(store: Store) -> None
     with pytest.raises(TypeError):
         hash(owned)
     reference = borrow(owned)
-    assert isinstance(owned, OwnedProxy) and isinstance(owned, Proxy) and isinstance(owned, list)
-    assert isinstance(reference, RefProxy) and not isinstance(reference, OwnedProxy)
-    assert reference == [1, 2, 3] and len(owned) == 3
+    assert isinstance(owned, OwnedProxy)
+    assert isinstance(owned, Proxy)
+    assert isinstance(owned, list)
+    assert isinstance(reference, RefProxy)
+    assert not isinstance(reference, OwnedProxy)
+    assert reference == [1, 2, 3]
+    assert len(owned) == 3
     drop(reference)
     mutable = mut_borrow(owned)
-    assert isinstance(mutable, RefMutProxy) and isinstance(mutable, list)
+    assert isinstance(mutable, RefMutProxy)
+    assert isinstance(mutable, list)
     del mutable
     assert owned == [1, 2, 3]
 
@@ -228,7 +233,8 @@ def test_an_owner_moves_into_a_task_and_back(store: Store, engine: Engine) -> No
     engine.run()
     (back,) = future.result()
     del future
-    assert isinstance(back, OwnedProxy) and back == [1]
+    assert isinstance(back, OwnedProxy)
+    assert back == [1]
     borrow(back)
     drop(back)
 
@@ -237,7 +243,8 @@ def test_what_a_task_was_given_goes_with_it(store: Store, engine: Engine) -> Non
     future = submit(engine.submit, args=(sum, store.owned_proxy([1, 2])))
     assert count(store) == 1
     engine.run()
-    assert future.result() == 3 and count(store) == 0
+    assert future.result() == 3
+    assert count(store) == 0
 
 
 def test_a_failed_task_takes_its_object_along_at_last(store: Store, engine: Engine) -> None:
@@ -250,7 +257,8 @@ def test_a_failed_task_takes_its_object_along_at_last(store: Store, engine: Engi
     future = submit(engine.submit, args=(fails, store.owned_proxy([1, 2])))
     engine.run(tries=3)
     assert isinstance(future.exception(), ValueError)
-    assert seen == [3, 3, 3] and count(store) == 0
+    assert seen == [3, 3, 3]
+    assert count(store) == 0
 
 
 def test_a_task_that_is_tried_again_finds_what_it_was_given(store: Store, engine: Engine) -> None:
@@ -269,7 +277,9 @@ def test_a_task_that_is_tried_again_finds_what_it_was_given(store: Store, engine
     engine.run(tries=2)
     back = future.result()
     del future
-    assert tries == [3, 3] and back == [2] and count(store) == 2
+    assert tries == [3, 3]
+    assert back == [2]
+    assert count(store) == 2
 
 
 def test_a_cancelled_task_takes_its_object_along(store: Store, engine: Engine) -> None:
@@ -290,7 +300,8 @@ def test_what_cannot_be_submitted_stays_as_it_was(store: Store) -> None:
     reference, mutable = borrow(other), mut_borrow(owned)
     with pytest.raises(RuntimeError):
         submit(refuse, args=(sum, reference, [mutable], {"a": store.owned_proxy([3])}))
-    assert reference == [2] and mutable == [1]
+    assert reference == [2]
+    assert mutable == [1]
     drop(mutable)
     with pytest.raises(RuntimeError):
         submit(refuse, args=(sum, owned))
@@ -299,7 +310,8 @@ def test_what_cannot_be_submitted_stays_as_it_was(store: Store) -> None:
         submit(refuse, args=(sum, owned, owned))
     with pytest.raises(errors.BorrowedError):
         submit(refuse, args=(sum, reference, other))
-    assert owned == [1] and other == [2]
+    assert owned == [1]
+    assert other == [2]
 
 
 @pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
@@ -334,7 +346,7 @@ def test_a_task_lends_on_and_waits(store: Store, engine: Engine) -> None:
     engine.run()
     engine.run()
     assert futures[0].result() == 3
-    with pytest.raises(errors.BorrowedError, match="lent on to a task at .* has not ended"):
+    with pytest.raises(errors.BorrowedError, match=r"lent on to a task at .* has not ended"):
         futures[1].result()
     inner.run()
 
@@ -376,10 +388,12 @@ def test_an_owner_that_goes_while_it_is_lent_is_reported(
     future = submit(engine.submit, args=(sum, borrow(owned)))
     del owned
     (report,) = reports
-    assert "went out of scope: it is borrowed at" in report and "kept until then" in report
+    assert "went out of scope: it is borrowed at" in report
+    assert "kept until then" in report
     assert count(store) == 1
     engine.run()
-    assert future.result() == 1 and count(store) == 0
+    assert future.result() == 1
+    assert count(store) == 0
 
 
 def test_engines_that_are_polled_and_engines_that_tell_nothing(store: Store) -> None:
@@ -412,7 +426,8 @@ def test_an_app_of_an_engine(store: Store, engine: Engine) -> None:
 
     future = submit(app, args=(store.owned_proxy([1, 2]),))
     engine.run()
-    assert future.result() == 3 and count(store) == 0
+    assert future.result() == 3
+    assert count(store) == 0
 
     def made(target: Any) -> Any:
         return engine.submit(task(give_back), target)
@@ -434,7 +449,8 @@ def test_clones_are_independent(store: Store) -> None:
     other = clone(owned)
     other.append(2)
     update(other)
-    assert owned == [1] and other == [1, 2]
+    assert owned == [1]
+    assert other == [1, 2]
     del owned
     assert extract(borrow(other)) == [1, 2]
 
@@ -464,7 +480,8 @@ def test_a_serializer_of_its_own(store: Store) -> None:
     owned = store.owned_proxy(
         "a", serializer=str.encode, deserializer=lambda data: bytes(data).decode()
     )
-    assert borrow(owned) == "a" and owned == "a"
+    assert borrow(owned) == "a"
+    assert owned == "a"
     with pytest.raises(TypeError, match="serializer, too"):
         update(owned)
     update(owned, serializer=str.encode)
