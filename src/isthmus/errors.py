@@ -19,6 +19,7 @@ __all__ = [
     "AliasError",
     "AlreadySetError",
     "AuthenticationError",
+    "BorrowedError",
     "BrokenError",
     "CapabilityError",
     "ClosedError",
@@ -35,9 +36,11 @@ __all__ = [
     "MissingLogError",
     "MissingObjectError",
     "MissingSecretError",
+    "MovedError",
     "NameTakenError",
     "NoRouteError",
     "NotProxiableError",
+    "OwnershipError",
     "PayloadError",
     "RemoteError",
     "RemoteProtocolError",
@@ -266,6 +269,26 @@ class AlreadySetError(IsthmusError, RuntimeError):
             f"{which} is set already, to {stands}, which stays; a future is set once: make one for each "
             "value, and let a task that may be run again catch this error"
         )
+
+
+class OwnershipError(IsthmusError, RuntimeError):
+    """A rule of ownership would be broken; nothing was changed.
+
+    ``args``: the rule; the object; what stands against it, with the file and line where that was done
+    (empty if nothing does); what to do.
+    """
+
+    def __str__(self) -> str:
+        rule, which, against, hint = self.args
+        return f"{rule}: {which}{f' {against}' if against else ''}; {hint}"
+
+
+class MovedError(OwnershipError):
+    """A handle was used whose object it no longer is the handle of: moved, dropped, its task ended."""
+
+
+class BorrowedError(OwnershipError):
+    """An object is borrowed, which stands against what was asked."""
 
 
 class SpecError(IsthmusError, ValueError):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     implementation: str
 else:
-    _ABI = 1  # of _proxy.c
+    _ABI = 2  # of _proxy.c
 
     def _compiled() -> Any:
         """Return the C implementation; None if it was not asked for, not built, or is out of date."""

@@ -26,6 +26,7 @@ __all__ = [
     "run",
     "settle",
     "take",
+    "unsettle",
 ]
 
 _get = object.__getattribute__
@@ -181,6 +182,16 @@ def settle(proxy: Any, target: Any) -> None:
         # The assignment that Python itself offers (`obj.__class__ = other`), so every interpreter's
         # caches know of it. Calls under way hold bound methods of the old type, which stays valid.
         _set_class(proxy, kin(kind, shape))
+
+
+def unsettle(proxy: Any) -> Any:
+    """Take a proxy's target away, so that its next use calls the factory again; return the target.
+
+    Keep what this returns until the next time: calls of the C type that are under way in other threads
+    work on the target without a reference of their own.
+    """
+    with _guard:
+        return type(proxy)._isthmus_unsettle(proxy)
 
 
 def describe(proxy: Any) -> str:

@@ -10,8 +10,9 @@
  *   4. the root type `Proxy`, and its kin: one type per shape of target, with only its slots
  *   5. functions of the module, and its setup
  *
- * A rule that all of 3 relies on: the target is set once and lives as long as the proxy, and a caller
- * of a slot holds the proxy, so targets are passed around as borrowed references.
+ * A rule that all of 3 relies on: the target lives as long as the proxy (or as whoever took it away keeps
+ * it, see _once.unsettle), and a caller of a slot holds the proxy, so targets are passed around as borrowed
+ * references.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -25,13 +26,13 @@
 #endif
 
 /* As _ABI in __init__.py: one more whenever this file and the Python modules have to change together. */
-#define ABI 1
+#define ABI 2
 
 /* ------------------------------------------------------------------ 1. the object */
 
 typedef struct {
     PyObject_HEAD
-    PyObject *target;  /* NULL until resolved, then never changed */
+    PyObject *target;  /* NULL until resolved, or again after _once.unsettle */
     PyObject *factory;
     PyObject *about;   /* a TargetClass, or None */
     PyObject *weakrefs;
@@ -862,7 +863,7 @@ done:
     return self;
 }
 
-/* Called once, by _once.settle. */
+/* Called by _once.settle. */
 static PyObject *
 proxy_settle(PyObject *self, PyObject *target)
 {
@@ -873,11 +874,25 @@ proxy_settle(PyObject *self, PyObject *target)
     Py_RETURN_NONE;
 }
 
+/* Called by _once.unsettle, which says who keeps what this returns. */
+static PyObject *
+proxy_unsettle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ProxyObject *proxy = (ProxyObject *)self;
+    PyObject *target = proxy->target;
+    if (target == NULL) {
+        Py_RETURN_NONE;
+    }
+    proxy->target = NULL;
+    return target;
+}
+
 static PyMethodDef proxy_methods[] = {
     {"__format__", proxy_format, METH_O, NULL},
     {"__array_ufunc__", (PyCFunction)(void (*)(void))proxy_array_ufunc,
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_isthmus_settle", proxy_settle, METH_O, NULL},
+    {"_isthmus_unsettle", proxy_unsettle, METH_NOARGS, NULL},
     {"_isthmus_make", make_kin, METH_O | METH_STATIC, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -218,6 +218,14 @@ class Proxy(Generic[T]):
         if not is_resolved(self):
             _set_target(self, target)
 
+    def _isthmus_unsettle(self) -> Any:
+        try:
+            target = _get_target(self)
+        except AttributeError:
+            return None
+        _delete_target(self)
+        return target
+
     @staticmethod
     def _isthmus_make(shape: int) -> type:
         """Make one kin: a class below Proxy with the special methods of a shape."""
@@ -253,6 +261,7 @@ _known_kin: dict[int, type] = {}  # the table that kin() keeps for Proxy
 _get = object.__getattribute__
 _get_target: Callable[[Any], Any] = vars(Proxy)["_isthmus_target"].__get__
 _set_target: Callable[[Any, Any], None] = vars(Proxy)["_isthmus_target"].__set__
+_delete_target: Callable[[Any], None] = vars(Proxy)["_isthmus_target"].__delete__
 _set_factory: Callable[[Any, Any], None] = vars(Proxy)["_isthmus_factory"].__set__
 _set_about: Callable[[Any, Any], None] = vars(Proxy)["_isthmus_about"].__set__
 

@@ -20,23 +20,43 @@ from isthmus.store.store import Store
 
 if TYPE_CHECKING:
     from isthmus.store.future import Future, future_from_wire
+    from isthmus.store.ownership import (
+        OwnedProxy,
+        RefMutProxy,
+        RefProxy,
+        borrow,
+        clone,
+        drop,
+        into_owned,
+        mut_borrow,
+        update,
+    )
 
 __all__ = [
     "Future",
     "Metrics",
     "Operation",
+    "OwnedProxy",
+    "RefMutProxy",
+    "RefProxy",
     "Store",
     "StoreConfig",
     "StoreFactory",
     "StoreMetrics",
+    "borrow",
+    "clone",
+    "drop",
     "factory_from_wire",
     "future_from_wire",
     "get_key",
     "get_or_create_store",
     "get_store",
+    "into_owned",
+    "mut_borrow",
     "proxy_from_wire",
     "register_store",
     "unregister_store",
+    "update",
 ]
 
 
@@ -90,4 +110,8 @@ def __getattr__(name: str) -> Any:
         from isthmus.store import future  # it needs concurrent.futures, most users do not
 
         return getattr(future, name)
+    if name in __all__:  # all else is there by now; what nobody owns needs no upkeep
+        from isthmus.store import ownership
+
+        return getattr(ownership, name)
     raise AttributeError(f"module 'isthmus.store' has no attribute {name!r}")

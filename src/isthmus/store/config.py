@@ -10,10 +10,12 @@ import msgspec
 from isthmus.errors import SpecError
 from isthmus.spec import Spec
 
-__all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_CACHE_SIZE", "StoreConfig", "unpack"]
+__all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_CACHE_SIZE", "LEASE_SECONDS", "StoreConfig", "unpack"]
 
 DEFAULT_CACHE_SIZE = 16
 DEFAULT_CACHE_BYTES = 1 << 30
+LEASE_SECONDS = 600.0
+"""Period of an owned object's lease: what a killed owner leaves behind goes after so many seconds."""
 
 
 class StoreConfig(Spec):

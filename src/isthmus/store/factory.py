@@ -13,6 +13,7 @@ a future ``lease`` for how long its result is kept.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
     from isthmus.store.store import Store
 
-__all__ = ["AWAITED", "StoreFactory", "proxy_from_wire", "read_wire", "short"]
+__all__ = ["AWAITED", "StoreFactory", "made", "proxy_from_wire", "read_wire", "short"]
 
 T = TypeVar("T")
 
+_HOST = socket.gethostname()[:32]
 VERSION = 1
 _VERSION_BYTE = bytes([VERSION])
 _EVICT = 1
@@ -257,6 +259,11 @@ def proxy_from_wire(data: bytes) -> Proxy[Any]:
     proxy = Proxy(factory, about)
     factory._wire = data
     return proxy
+
+
+def made() -> tuple[int, str]:
+    """Return what a factory says of an object that is produced now: Unix second and host."""
+    return int(time.time()), _HOST
 
 
 # The shorter the module's name, the smaller every pickled proxy.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus import codec
@@ -13,8 +11,14 @@ from isthmus.proxy import Proxy, TargetClass
 from isthmus.store import names
 from isthmus.store.background import Background
 from isthmus.store.cache import Cache
-from isthmus.store.config import DEFAULT_CACHE_BYTES, DEFAULT_CACHE_SIZE, StoreConfig, unpack
-from isthmus.store.factory import StoreFactory
+from isthmus.store.config import (
+    DEFAULT_CACHE_BYTES,
+    DEFAULT_CACHE_SIZE,
+    LEASE_SECONDS,
+    StoreConfig,
+    unpack,
+)
+from isthmus.store.factory import StoreFactory, made
 from isthmus.store.objects import Key, Objects
 from isthmus.store.serializers import Serializers
 from isthmus.store.waiter import Waiter
@@ -26,11 +30,11 @@ if TYPE_CHECKING:
     from isthmus.connectors import Connector
     from isthmus.store.future import Future
     from isthmus.store.lifetime import Lifetime
+    from isthmus.store.ownership import OwnedProxy
 
 __all__ = ["Store"]
 
 T = TypeVar("T")
-_HOST = socket.gethostname()[:32]
 
 
 class Store(Objects):
@@ -211,6 +215,43 @@ class Store(Objects):
         self._check_open()
         return self._proxy_of(self._own(key), evict, deserializer, None)
 
+    def owned_proxy(
+        self,
+        obj: T,
+        *,
+        serializer: codec.Serializer | None = None,
+        deserializer: codec.Deserializer | None = None,
+        lease: float | None = LEASE_SECONDS,
+        lifetime: Lifetime | None = None,
+        **options: Any,
+    ) -> OwnedProxy[T]:
+        """Store an object and return its owner: a proxy with which the object goes.
+
+        See :mod:`isthmus.store.ownership` for what it can do and what it refuses.
+
+        Args:
+            obj: any object that the serializer takes.
+            serializer: used for this object alone.
+            deserializer: its inverse; travels with the handle, as with :meth:`proxy`.
+            lease: seconds after which the object goes if this process is killed; renewed while the proxy
+                lives. None for no lease, and without effect where the connector gives none.
+            lifetime: drops the owner when it ends, unless somebody else owns the object by then.
+            **options: handed to the connector's ``put``.
+
+        Raises:
+            LifetimeEndedError: the lifetime has ended; nothing stays stored.
+        """
+        from isthmus.store.ownership import drop, own
+
+        owned = own(self, obj, serializer, deserializer, lease, options)
+        if lifetime is not None:
+            try:
+                lifetime.add_proxy(owned)
+            except BaseException:
+                drop(owned)
+                raise
+        return owned
+
     def future(
         self,
         cls: type[T] | None = None,
@@ -251,7 +292,7 @@ class Store(Objects):
             lease = reserve_under(lifetime, self, key, lease)
         about = None if cls is None else TargetClass.of(cls)
         factory = AwaitingFactory[T](
-            self._identity, key, made=_made(), store=self, timeout=timeout, lease=lease
+            self._identity, key, made=made(), store=self, timeout=timeout, lease=lease
         )
         return Future(factory, about)
 
@@ -263,7 +304,7 @@ class Store(Objects):
         about: TargetClass | None,
     ) -> Proxy[Any]:
         factory = StoreFactory[Any](
-            self._identity, key, evict=evict, deserializer=deserializer, made=_made(), store=self
+            self._identity, key, evict=evict, deserializer=deserializer, made=made(), store=self
         )
         return Proxy(factory, about if deserializer is None else None)
 
@@ -298,10 +339,6 @@ class Store(Objects):
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
         return f"<{state}Store {self.name!r} over {self.connector!r}>"
-
-
-def _made() -> tuple[int, str]:
-    return int(time.time()), _HOST
 
 
 def reopen(identity: bytes) -> Store:

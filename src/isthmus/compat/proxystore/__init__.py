@@ -62,6 +62,10 @@ ALIAS = Alias(
             "StoreConfig": f"{_HERE}.config:StoreConfig",
         },
         "store.exceptions": _ERRORS,
+        "store.executor": {
+            name: f"isthmus.store.executor:{name}"
+            for name in ("ProxyAlways", "ProxyNever", "ProxyType", "StoreExecutor")
+        },
         "store.factory": {"StoreFactory": "isthmus.store:StoreFactory"},
         "store.lifetimes": {
             "ContextLifetime": "isthmus.store.lifetime:ContextLifetime",
@@ -74,6 +78,20 @@ ALIAS = Alias(
             "StoreMetrics": f"{_HERE}.metrics:StoreMetrics",
             "TimeStats": f"{_HERE}.metrics:TimeStats",
         },
+        "store.ref": {
+            name: f"isthmus.store:{name}"
+            for name in (
+                "OwnedProxy",
+                "RefMutProxy",
+                "RefProxy",
+                "borrow",
+                "clone",
+                "into_owned",
+                "mut_borrow",
+                "update",
+            )
+        },
+        "store.scopes": {"submit": "isthmus.store.scopes:submit"},
         "store.utils": {
             "get_key": "isthmus.store:get_key",
             "resolve_async": "isthmus.proxy:resolve_async",
@@ -107,10 +125,7 @@ ALIAS = Alias(
         "endpoint": _NEXT.format("endpoints"),
         "ex": _NEXT.format("extensions (proxystore-ex)"),
         "p2p": _NEXT.format("endpoints"),
-        "store.executor": _NEXT.format("StoreExecutor"),
         "store.future": _NEXT.format("futures of stores"),
-        "store.ref": _NEXT.format("ownership of stored objects"),
-        "store.scopes": _NEXT.format("ownership of stored objects"),
         "stream": _NEXT.format("streams"),
     },
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from isthmus.connectors import connectors
 from isthmus.connectors.forking import renew_after_fork
-from isthmus.errors import LifetimeEndedError, LifetimeError
+from isthmus.errors import LifetimeEndedError, LifetimeError, MovedError
 from isthmus.proxy import get_factory, is_proxy
 from isthmus.store import names
 from isthmus.store.config import unpack
@@ -267,10 +267,10 @@ class CollectingLifetime:
 
 def _drop(thing: Any) -> Callable[[], Any] | None:
     """Return what ends an owned proxy, whose methods are its target's; None for anything else."""
-    # There is no owned proxy where nobody has imported what makes them.
-    ownership: Any = sys.modules.get("isthmus.store.ownership")
-    if ownership is None:
-        return None
+    if "isthmus.store.ownership" not in sys.modules:
+        return None  # nobody has made any: no need to import it
+    from isthmus.store import ownership
+
     if isinstance(thing, (ownership.RefProxy, ownership.RefMutProxy)):
         raise TypeError(
             "a lifetime cannot take what is borrowed; give it the owner, or clone() that"
@@ -278,10 +278,8 @@ def _drop(thing: Any) -> Callable[[], Any] | None:
     if not isinstance(thing, ownership.OwnedProxy):
         return None
 
-    errors: Any = sys.modules["isthmus.errors"]
-
     def drop() -> None:
-        with contextlib.suppress(errors.MovedError):  # somebody else's by now, or gone
+        with contextlib.suppress(MovedError):  # somebody else's by now, or gone
             ownership.drop(thing)
 
     return drop
