@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from integration.broker.conftest import Traffic, everything
+from integration.broker.conftest import Relay, Traffic, everything
 from isthmus.broker.redis import RedisBroker
 from isthmus.errors import BrokenError, MissingLogError, SpecError
 from isthmus.testing.broker_contract import in_loop
@@ -146,6 +146,21 @@ async def test_a_sentinel_leads_to_the_primary() -> None:
                 await log.append([b"x"])
                 assert await log.wait(0, 5)
                 assert await everything(log) == [b"x"]
+
+
+@in_loop
+async def test_a_connection_that_was_reset_while_idle_is_replaced() -> None:
+    with RedisServer() as server:
+        async with (
+            Relay(server.port) as relay,
+            RedisBroker("127.0.0.1", relay.port) as broker,
+        ):
+            log = await broker.open("a")
+            relay.reset()
+            while not broker.channel._connection._writer.is_closing():  # the event loop has seen it
+                await asyncio.sleep(0.005)
+            assert await log.append([b"x"]) == [1]
+            assert await log.append([b"y"]) == [2]
 
 
 @in_loop

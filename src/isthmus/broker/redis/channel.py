@@ -270,7 +270,8 @@ class Channel:
 
 def _alive(connection: Any) -> bool:
     reader, writer = connection._reader, connection._writer
-    if reader is None or reader.at_eof():
+    # Closing: it was reset. Its socket is closed by now, and the reader has an exception, not an end.
+    if reader is None or reader.at_eof() or writer.is_closing():
         return False
     # Nothing is outstanding: what can be read is the end, which the event loop has not seen yet.
     poll = select.poll()
