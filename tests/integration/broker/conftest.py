@@ -1,4 +1,4 @@
-"""What tests of all backends do: append while a server is killed, and count what is there afterwards; cut wires."""
+"""What tests of all backends do: append while a server is killed, cut wires, count what is there."""
 
 from __future__ import annotations
 
