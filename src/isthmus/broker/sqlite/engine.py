@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from isthmus.broker.bell import Bell
-from isthmus.broker.sqlite.database import begin, connect, failure
+from isthmus.broker.sqlite.database import begin, connect, failure, foreign
 from isthmus.broker.sqlite.doorbell import Listener, Ringer
 from isthmus.broker.sqlite.transaction import Transaction
 from isthmus.errors import ClosedError, IsthmusError
@@ -149,8 +149,8 @@ class Engine:
             self._reader = connect(self.path, self._timeout, create=False)
             # `begin` waits itself; a checkpoint that would have to wait is made another time.
             self._writer.execute("PRAGMA busy_timeout=0")
-        except IsthmusError as error:
-            self.broken = error
+        except Exception as error:  # whatever it is: nobody else would tell those who ask
+            self.broken = error if isinstance(error, IsthmusError) else failure(self.path, error)
         self._start(self._read_on)
         checked = 0.0
         going = True
@@ -166,10 +166,13 @@ class Engine:
     def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
         if self._writer is None:
             return [(job.future, None, self.broken) for job in jobs]
+        try:
+            begin(self._writer, self._timeout)
+        except sqlite3.Error as error:  # all of them: each on its own would wait as long again
+            return [(job.future, None, failure(self.path, error, job.need)) for job in jobs]
         transaction = Transaction(self._writer)
         done: list[_Outcome] = []
         try:
-            begin(self._writer, self._timeout)
             for job in jobs:
                 try:
                     done.append((job.future, job.work(transaction), None))
@@ -184,7 +187,7 @@ class Engine:
             if len(jobs) > 1:
                 # One of them may be too large, or wrong: each on its own.
                 return [outcome for job in jobs for outcome in self._commit([job])]
-            told = failure(self.path, error, jobs[0].need) if _ours(error) else error
+            told = failure(self.path, error, jobs[0].need) if foreign(error) else error
             return [(jobs[0].future, None, told)]
         if transaction.rung:
             for log in transaction.rung:
@@ -215,7 +218,7 @@ class Engine:
                 try:
                     outcome = (job.future, job.work(self._reader), None)
                 except Exception as error:
-                    told = failure(self.path, error) if _ours(error) else error
+                    told = failure(self.path, error) if foreign(error) else error
                     outcome = (job.future, None, told)
             _settle([outcome])
 
@@ -224,10 +227,6 @@ class Engine:
             for log in logs:
                 if bell := self._bells.get(log):
                     bell.ring()
-
-
-def _ours(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error | OSError) and not isinstance(error, IsthmusError)
 
 
 def _together(jobs: queue.SimpleQueue[_Job | None]) -> tuple[list[_Job], bool]:
