@@ -157,6 +157,53 @@ async def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_a_file_that_is_deleted_while_it_is_open_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "logs.db"
+    async with SQLiteBroker(path) as broker, SQLiteBroker(path) as sharing:
+        log, _ = await broker.open("a"), await sharing.open("a")
+        await log.append([b"x"])
+        for file in tmp_path.glob("logs.db*"):
+            file.unlink()
+        uses = (lambda: log.append([b"y"]), log.read, log.stat, lambda: sharing.open("a"))
+        for use in uses:
+            with pytest.raises(BrokenError, match="deleted or replaced"):
+                await use()
+        async with SQLiteBroker(path) as new:
+            assert await everything(await new.open("another")) == []
+            # A log of the old file is none of the new one, though both have the number 1.
+            with pytest.raises(BrokenError, match="deleted or replaced"):
+                await log.append([b"y"])
+
+
+def test_what_is_underway_at_exit_can_close_its_broker(tmp_path: Path) -> None:
+    code = """
+        import asyncio, sys, threading
+        from isthmus.broker.sqlite import SQLiteBroker
+        from isthmus.net.bridge import bridge
+
+        async def last_words(path, begun):
+            async with SQLiteBroker(path) as broker:
+                log = await broker.open("a")
+                begun.set()
+                while threading.main_thread().is_alive():
+                    await asyncio.sleep(0.01)
+                await log.append([b"x"])
+            print("closed")
+
+        begun = threading.Event()
+        bridge.start(last_words(sys.argv[1], begun))
+        begun.wait()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), tmp_path / "logs.db"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("closed\n", "")
+
+
+@in_loop
 async def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     async with SQLiteBroker(tmp_path / "file" / "logs.db") as broker:

@@ -15,12 +15,12 @@ from isthmus.broker.bell import Bell
 from isthmus.broker.sqlite.database import begin, connect, failure, foreign
 from isthmus.broker.sqlite.doorbell import Listener, Ringer
 from isthmus.broker.sqlite.transaction import Transaction
-from isthmus.errors import ClosedError, IsthmusError
+from isthmus.errors import BrokenError, ClosedError, IsthmusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Engine", "borrow", "give_back"]
+__all__ = ["Engine", "borrow", "give_back", "leave"]
 
 T = TypeVar("T")
 
@@ -64,7 +64,12 @@ class Engine:
         self._reader: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._stopped = False
+        self._over: Callable[[], None] | None = None
+        self._file: tuple[int, int] | None = None  # device and inode
         self.broken: IsthmusError | None = None
+        """Why it could not be opened; another engine may fare better."""
+        self.lost: IsthmusError | None = None
+        """Why nothing of what was here is there any more."""
 
     async def write(self, work: Callable[[Transaction], T], need: int = 0) -> T:
         """Run `work` in a transaction, with others'; returns when it is on the disk.
@@ -113,21 +118,12 @@ class Engine:
         """Start the threads; they open the file."""
         self._start(self._write_on)
 
-    def stop(self) -> None:
-        """End the threads when they have done what was asked, and close everything."""
+    def stop(self, over: Callable[[], None] | None = None) -> None:
+        """Have the threads do what was asked and end, and everything closed; `over` is called then."""
         with self._lock:
             self._stopped = True
+            self._over = over
             self._writes.put(None)
-        if self._listener is not None:
-            self._listener.stop()
-        for thread in self._threads:
-            thread.join()
-        if self._listener is not None:
-            self._listener.close()
-        self._ringer.close()
-        for database in (self._reader, self._writer):
-            if database is not None:
-                database.close()
 
     def forked(self) -> None:
         """Leave the parent's FIFOs to the parent; its connections must not even be closed here."""
@@ -149,6 +145,7 @@ class Engine:
             self._reader = connect(self.path, self._timeout, create=False)
             # `begin` waits itself; a checkpoint that would have to wait is made another time.
             self._writer.execute("PRAGMA busy_timeout=0")
+            self._file = _identity(self.path)
         except Exception as error:  # whatever it is: nobody else would tell those who ask
             self.broken = error if isinstance(error, IsthmusError) else failure(self.path, error)
         self._start(self._read_on)
@@ -162,10 +159,37 @@ class Engine:
                 checked = time.monotonic()
                 self._checkpoint(self._writer)
         self._reads.put(None)
+        self._close()
+
+    def _close(self) -> None:
+        # On this thread, the first and the last: at exit no executor's is there any more.
+        if self._listener is not None:
+            self._listener.stop()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        if self._listener is not None:
+            self._listener.close()
+        self._ringer.close()
+        for database in (self._reader, self._writer):
+            if database is not None:
+                database.close()
+        if self._over is not None:
+            self._over()
+
+    def _unusable(self) -> IsthmusError | None:
+        """Return why this file is of no use: it is not open, or no longer the one at its path."""
+        if self.broken is None and self.lost is None and _identity(self.path) != self._file:
+            # SQLite would go on with a file that nobody else can ever open, and call it durable.
+            self.lost = BrokenError(
+                self.path, "it was deleted or replaced while it was open; make a new broker"
+            )
+        return self.lost or self.broken
 
     def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
-        if self._writer is None:
-            return [(job.future, None, self.broken) for job in jobs]
+        unusable = self._unusable()
+        if self._writer is None or unusable is not None:
+            return [(job.future, None, unusable) for job in jobs]
         try:
             begin(self._writer, self._timeout)
         except sqlite3.Error as error:  # all of them: each on its own would wait as long again
@@ -212,8 +236,9 @@ class Engine:
     def _read_on(self) -> None:
         while job := self._reads.get():
             outcome: _Outcome
-            if self._reader is None:
-                outcome = (job.future, None, self.broken)
+            unusable = self._unusable()
+            if self._reader is None or unusable is not None:
+                outcome = (job.future, None, unusable)
             else:
                 try:
                     outcome = (job.future, job.work(self._reader), None)
@@ -266,6 +291,14 @@ def _set(outcomes: list[_Outcome]) -> None:
             future.set_result(result)
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 _engines: dict[str, Engine] = {}
 _lock = threading.Lock()
 _abandoned: list[Engine] = []
@@ -275,22 +308,36 @@ def borrow(path: str, timeout: float) -> Engine:
     """Return this process's engine for a file; `give_back` must follow."""
     with _lock:
         engine = _engines.get(path)
-        if engine is None or engine.broken is not None:
+        if engine is None or engine.broken is not None or engine.lost is not None:
             engine = _engines[path] = Engine(path, timeout)
             engine.start()
         engine.users += 1
         return engine
 
 
-def give_back(engine: Engine) -> None:
-    """End a use; the last one stops the threads."""
+def give_back(engine: Engine, over: Callable[[], None] | None = None) -> bool:
+    """End a use; the last one stops the threads, which then call `over`. Return whether it was the last."""
     with _lock:
         engine.users -= 1
         last = engine.users == 0
         if last and _engines.get(engine.path) is engine:
             del _engines[engine.path]
     if last:
-        engine.stop()
+        engine.stop(over)
+    return last
+
+
+async def leave(engine: Engine) -> None:
+    """End a use; wait until all is closed, if it is the last."""
+    loop = asyncio.get_running_loop()
+    closed = loop.create_future()
+
+    def over() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(closed.cancel)
+
+    if give_back(engine, over):
+        await asyncio.wait([closed])
 
 
 def _forked() -> None:
