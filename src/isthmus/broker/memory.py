@@ -279,7 +279,8 @@ class _Group:
         return len(self._now()[1].taken)
 
     async def delete(self) -> None:
-        log = self._log._now()
+        self._log._broker._check()
+        log = self._log._state
         with self._lock:
             self._state.gone = True
             if log.groups.get(self.name) is self._state:
