@@ -144,7 +144,12 @@ class Connection:
                 raise self._ending()
             future: asyncio.Future[None] = self._loop.create_future()
             self._drainers.append((level, future))
-            await future
+            try:
+                await future
+            except asyncio.CancelledError:
+                with contextlib.suppress(ValueError):
+                    self._drainers.remove((level, future))
+                raise
 
     def _flush(self) -> None:
         """Send what is queued until the socket takes no more."""
@@ -241,6 +246,8 @@ class Connection:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self._wake_receiver()  # this one was woken for a frame that it does not take
+            with contextlib.suppress(ValueError):
+                self._receivers.remove(future)
             raise
 
     def _wake_receiver(self) -> None:
@@ -287,7 +294,7 @@ class Connection:
                 if n < len(scratch if body is None else body) and not link.pending():
                     return
         except BlockingIOError:
-            return
+            pass
         except Exception as error:  # the decoder's, and no memory
             self._fail(error)
             return
@@ -389,16 +396,18 @@ class Connection:
         done: asyncio.Future[None] = self._loop.create_future()
 
         def readable() -> None:
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    while self._link.receive_into(self._scratch):
-                        pass
-                except BlockingIOError:
-                    raise
-                except Exception:
-                    pass  # reset: it is closed as well
-                if not done.done():
-                    done.set_result(None)
+            if done.done():
+                return
+            try:
+                over = any(not self._link.receive_into(self._scratch) for _ in range(READS))
+            except BlockingIOError:
+                over = False
+            except Exception:  # reset: it is closed as well
+                over = True
+            if over:
+                done.set_result(None)
+            elif self._link.pending():
+                self._loop.call_soon(readable)
 
         self._drainers.append((-1, done))  # woken by an end of another sort
         self._loop.add_reader(self._fd, readable)
