@@ -10,7 +10,13 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from isthmus.errors import BrokenError, ClosedError, IsthmusError, LocalProtocolError
+from isthmus.errors import (
+    BrokenError,
+    ClosedError,
+    IsthmusError,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from isthmus.net.memory import allocate, scratch
 from isthmus.net.tls import NO_GOODBYE, translate
 from isthmus.wire.frames import JOINED, Frame, FrameDecoder, encode, join_small
@@ -421,14 +427,15 @@ class Connection:
         self._stop(ClosedError(self._name))
 
     def _ended(self) -> None:
-        try:
-            self._decoder.finish()
-            raise BrokenError(self._name, NO_GOODBYE)
-        except IsthmusError as error:
-            self._stop(BrokenError(self._name, *error.args[-1:]))
+        missing = self._decoder.missing
+        within = f"it ended within a frame, of which {missing} bytes did not come"
+        self._stop(BrokenError(self._name, within if missing else NO_GOODBYE))
 
     def _fail(self, error: Exception) -> None:
         """End for a reason that may still have to be put into our words."""
+        if isinstance(error, RemoteProtocolError):
+            what, *why = error.args
+            error = RemoteProtocolError(f"{self._name}: {what}", *why)  # it does not know who
         if isinstance(error, IsthmusError):
             self._stop(error)
             return

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -142,7 +143,7 @@ def test_one_side_with_tls_and_one_without(authority) -> None:
             with pytest.raises(BrokenError):
                 await connect(one.address.replace("tls", "tcp"))
         async with await listen("tcp://127.0.0.1:0", serve=echo, limits=quick) as one:
-            with pytest.raises(BrokenError):
+            with pytest.raises(BrokenError, match="TLS is on both sides"):
                 await connect(
                     one.address.replace("tcp", "tls"), tls=TLS(authorities=authority.file)
                 )
@@ -247,7 +248,27 @@ def test_rubbish_after_the_handshake_breaks_the_connection() -> None:
         async with await listen("tcp://127.0.0.1:0", serve=serve) as one:
             async with await connect(one.address) as connection:
                 connection._send([b"\x00\x00\x01\x00\x00\x00\x00\x00"])
-                assert "the peer sends no frame" in await ends
+                assert re.search(r"127\.0\.0\.1:\d+: the peer sends no frame", await ends)
+
+    asyncio.run(main())
+
+
+def test_half_a_frame_says_how_much_is_missing() -> None:
+    async def main() -> None:
+        ends: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def serve(connection) -> None:
+            try:
+                await connection.receive()
+            except BrokenError as error:
+                ends.set_result(str(error))
+
+        async with await listen("tcp://127.0.0.1:0", serve=serve) as one:
+            connection = await connect(one.address)
+            connection._send([encode([bytes(100)])[0][:-30]])
+            await connection.flush()
+            connection.abort()
+            assert "ended within a frame, of which 30 bytes did not come" in await ends
 
     asyncio.run(main())
 
