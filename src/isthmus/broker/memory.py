@@ -285,7 +285,8 @@ class _Group:
             return Progress(done, group.last)
 
     async def delete(self) -> None:
-        log = self._log._now()
+        self._log._broker._check()
+        log = self._log._state
         with self._lock:
             self._state.gone = True
             if log.groups.get(self.name) is self._state:

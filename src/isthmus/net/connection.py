@@ -10,7 +10,13 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from isthmus.errors import BrokenError, ClosedError, IsthmusError, LocalProtocolError
+from isthmus.errors import (
+    BrokenError,
+    ClosedError,
+    IsthmusError,
+    LocalProtocolError,
+    RemoteProtocolError,
+)
 from isthmus.net.memory import allocate, scratch
 from isthmus.net.tls import NO_GOODBYE, translate
 from isthmus.wire.frames import JOINED, Frame, FrameDecoder, encode, join_small
@@ -144,7 +150,12 @@ class Connection:
                 raise self._ending()
             future: asyncio.Future[None] = self._loop.create_future()
             self._drainers.append((level, future))
-            await future
+            try:
+                await future
+            except asyncio.CancelledError:
+                with contextlib.suppress(ValueError):
+                    self._drainers.remove((level, future))
+                raise
 
     def _flush(self) -> None:
         """Send what is queued until the socket takes no more."""
@@ -241,6 +252,8 @@ class Connection:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self._wake_receiver()  # this one was woken for a frame that it does not take
+            with contextlib.suppress(ValueError):
+                self._receivers.remove(future)
             raise
 
     def _wake_receiver(self) -> None:
@@ -287,7 +300,7 @@ class Connection:
                 if n < len(scratch if body is None else body) and not link.pending():
                     return
         except BlockingIOError:
-            return
+            pass
         except Exception as error:  # the decoder's, and no memory
             self._fail(error)
             return
@@ -389,16 +402,18 @@ class Connection:
         done: asyncio.Future[None] = self._loop.create_future()
 
         def readable() -> None:
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    while self._link.receive_into(self._scratch):
-                        pass
-                except BlockingIOError:
-                    raise
-                except Exception:
-                    pass  # reset: it is closed as well
-                if not done.done():
-                    done.set_result(None)
+            if done.done():
+                return
+            try:
+                over = any(not self._link.receive_into(self._scratch) for _ in range(READS))
+            except BlockingIOError:
+                over = False
+            except Exception:  # reset: it is closed as well
+                over = True
+            if over:
+                done.set_result(None)
+            elif self._link.pending():
+                self._loop.call_soon(readable)
 
         self._drainers.append((-1, done))  # woken by an end of another sort
         self._loop.add_reader(self._fd, readable)
@@ -412,21 +427,23 @@ class Connection:
         self._stop(ClosedError(self._name))
 
     def _ended(self) -> None:
-        try:
-            self._decoder.finish()
-            raise BrokenError(self._name, NO_GOODBYE)
-        except IsthmusError as error:
-            self._stop(BrokenError(self._name, *error.args[-1:]))
+        missing = self._decoder.missing
+        within = f"it ended within a frame, of which {missing} bytes did not come"
+        self._stop(BrokenError(self._name, within if missing else NO_GOODBYE))
 
     def _fail(self, error: Exception) -> None:
         """End for a reason that may still have to be put into our words."""
+        if isinstance(error, RemoteProtocolError):
+            what, *rest = error.args
+            error = RemoteProtocolError(f"{self._name}: {what}", *rest)  # it does not know who
         if isinstance(error, IsthmusError):
             self._stop(error)
             return
-        if isinstance(error, OSError):
-            why = translate(self._name, error)
-        else:
-            why = BrokenError(self._name, f"{type(error).__name__}: {error}")
+        why = (
+            translate(self._name, error)
+            if isinstance(error, OSError)
+            else BrokenError(self._name, f"{type(error).__name__}: {error}")
+        )
         why.__cause__ = error
         self._stop(why)
 

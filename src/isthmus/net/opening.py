@@ -113,7 +113,7 @@ async def _greet(link: Link, handshake: Handshake) -> Agreed:
         try:
             n = link.receive_into(buffer)
         except BlockingIOError:
-            await ready(link.sock)
+            await (asyncio.sleep(0) if link.pending() else ready(link.sock))
             continue
         if not n:
             raise BrokenError(

@@ -213,6 +213,11 @@ async def secure(
         return wrapped, tls.binding(theirs, client=client, own=own)
     except BaseException as error:
         wrapped.close()
+        if isinstance(error, ssl.SSLEOFError | ConnectionResetError):
+            raise BrokenError(
+                where,
+                "it closed within the TLS handshake; see that TLS is on both sides, or on none",
+            ) from error
         if isinstance(error, OSError) and not isinstance(error, IsthmusError):
             raise translate(where, error) from error
         raise

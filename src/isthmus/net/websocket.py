@@ -26,6 +26,9 @@ MESSAGE_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 1 << 24
 """What is taken from others."""
 
+MAX_UNANSWERED = 100
+"""Pings of a peer that takes no answers."""
+
 SUBPROTOCOL = "isthmus"
 
 
@@ -39,14 +42,18 @@ class WebSocketLink:
         self._read = memoryview(bytearray(1 << 18))
         self._in: deque[memoryview] = deque()
         self._out = memoryview(b"")
+        self._unanswered = 0
         self._ended = False
 
     def receive_into(self, buffer: memoryview) -> int:
         """Receive what lies in messages; 0 once the other side closed."""
-        while not self._in:
+        if not self._in and not self._ended:
+            self.take_in(self._inner.receive_into(self._read))
+        if not self._in:
             if self._ended:
                 return 0
-            self.take_in(self._inner.receive_into(self._read))
+            # A part of a message, or pings, without end perhaps: before more, others get their turn.
+            raise BlockingIOError
         first = self._in[0]
         n = min(len(first), len(buffer))
         buffer[:n] = first[:n]
@@ -75,8 +82,12 @@ class WebSocketLink:
                     self._in.append(memoryview(event.data))
             elif event.opcode is Opcode.CLOSE:
                 self._ended = True
+            elif event.opcode is Opcode.PING:
+                self._unanswered += 1
         with contextlib.suppress(OSError):  # a peer that closed need not wait for the answer
             self._push()  # answers to pings, and to a close
+        if self._unanswered > MAX_UNANSWERED:
+            raise RemoteProtocolError("the peer pings, and takes no answers", "it was let go")
         wrong = protocol.handshake_exc or protocol.parser_exc
         if wrong is not None and not self._ended:
             raise RemoteProtocolError("the peer does not speak WebSocket as it should", str(wrong))
@@ -99,6 +110,7 @@ class WebSocketLink:
             if not self._out:
                 self._out = memoryview(b"".join(self._protocol.data_to_send()))
                 if not self._out:
+                    self._unanswered = 0
                     return
             self._out = self._out[self._inner.send([self._out]) :]
 

@@ -680,6 +680,7 @@ class BrokerContract:
             for use in (lambda: group.read("c"), group.pending, lambda: log.group("h")):
                 with pytest.raises(MissingLogError):
                     await use()
+            await group.delete()
 
 
 def _remote(_: Any, kind: Any, config: Any, log: str, sender: int, calls: int, items: int) -> None:

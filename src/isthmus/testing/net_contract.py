@@ -398,6 +398,26 @@ class NetContract:
 
         asyncio.run(main())
 
+    def test_whoever_gave_up_waiting_is_forgotten(self, address: str) -> None:
+        async def main() -> None:
+            async with self.both(address) as (one, other):
+                for _ in range(10):
+                    waiting = asyncio.ensure_future(one.receive())
+                    await asyncio.sleep(0)
+                    waiting.cancel()
+                    await asyncio.wait([waiting])
+                assert not one._receivers
+                one.send([bytes(30_000_000)])
+                for wait in (one.drain, one.flush):
+                    sending = asyncio.ensure_future(wait())
+                    await asyncio.sleep(0)
+                    sending.cancel()
+                    await asyncio.wait([sending])
+                assert not one._drainers
+                assert len((await other.receive()).payloads[0]) == 30_000_000
+
+        asyncio.run(main())
+
     def test_connecting_can_be_cancelled(self, address: str) -> None:
         async def main() -> None:
             async with self.listening(address) as listener:

@@ -8,11 +8,15 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from integration.broker.conftest import Traffic, everything
+from isthmus.broker import Record
 from isthmus.broker.nats import NatsBroker
+from isthmus.broker.nats.cursor import Cursors
+from isthmus.broker.nats.link import Link, RefusedError
 from isthmus.errors import BrokenError, FullError, MissingExtraError, SpecError
 from isthmus.testing.broker_contract import in_loop
 from isthmus.testing.servers import NatsServer
@@ -76,6 +80,101 @@ async def test_a_server_that_goes_away_is_broken_and_returns() -> None:
             found: list[bytes] = []
             while b"y" not in found:
                 found += [d.data for d in await group.read("lives", timeout=30)]
+
+
+@in_loop
+async def test_waits_that_are_cancelled_leave_nothing_on_the_server() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker:
+            log = await broker.open("a")
+
+            async def consumers() -> int:
+                answer = await broker.call(f"STREAM.INFO.{log.stream}")
+                return int(answer["state"]["consumer_count"])
+
+            for _ in range(5):
+                waiting = asyncio.ensure_future(log.wait(0))
+                while not await consumers():
+                    await asyncio.sleep(0.005)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                while await consumers():
+                    await asyncio.sleep(0.005)
+            await log.append([b"x"])
+            assert await log.wait(0)
+
+
+@in_loop
+async def test_more_readers_than_the_server_lets_wait_ask_again_in_peace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusals = 0
+    pull = Link.pull
+
+    async def counted(*args: Any, **options: Any) -> list[Any]:
+        nonlocal refusals
+        try:
+            return await pull(*args, **options)
+        except RefusedError:
+            refusals += 1
+            raise
+
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker:
+            log = await broker.open("a")
+            group = await log.group("g")
+            monkeypatch.setattr(Link, "pull", counted)
+            most = 512  # that wait
+            found = await asyncio.gather(*(group.read("c", timeout=0.5) for _ in range(most + 10)))
+            assert not any(found)
+            assert 10 <= refusals <= 10 * 10
+
+
+@in_loop
+async def test_nobody_waits_in_vain_for_what_an_append_took_back() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker:
+            log = await broker.open("a", max_records=3)
+            (after,) = await log.append([b"1"])
+            with pytest.raises(FullError):
+                await log.append([b"2", b"3", b"4"])
+            assert await log.wait(after, 0) is False
+            waiting = asyncio.ensure_future(log.wait(after))
+            await asyncio.sleep(0)
+            (position,) = await log.append([b"5"])
+            assert await waiting is True
+            assert await log.read(after) == [(position, b"5")]
+
+
+@in_loop
+async def test_a_read_finds_what_the_servers_consumer_has_not_heard_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = Cursors.read
+    reads = []
+
+    async def late(*args: Any) -> list[Record]:
+        reads.append(args)
+        return await read(*args) if len(reads) > 1 else []
+
+    with NatsServer() as server:
+        async with NatsBroker(server.url) as broker:
+            log = await broker.open("a")
+            await log.append([b"x"])
+            monkeypatch.setattr(Cursors, "read", late)
+            assert await log.read() == [(1, b"x")]
+            assert await log.read(1) == []
+
+
+@in_loop
+async def test_the_log_of_another_prefix_is_not_taken_for_ones_own() -> None:
+    with NatsServer() as server:
+        async with NatsBroker(server.url, "a") as one, NatsBroker(server.url, "a-b") as other:
+            await (await one.open("b-c")).append([b"theirs"])
+            with pytest.raises(BrokenError, match=r"a-b-c is not log 'c' of prefix 'a-b'"):
+                await other.open("c")
+            assert await other.logs() == []
+            assert await one.logs() == ["b-c"]
 
 
 @in_loop

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 
 import pytest
 
-from integration.broker.conftest import Traffic, everything
+from integration.broker.conftest import Relay, Traffic, everything
 from isthmus.broker.redis import RedisBroker
+from isthmus.broker.redis import broker as redis_broker
+from isthmus.broker.redis import group as redis_group
+from isthmus.broker.redis.broker import RedisLog
 from isthmus.errors import BrokenError, MissingLogError, SpecError
-from isthmus.testing.broker_contract import in_loop
+from isthmus.testing.broker_contract import SOON, in_loop
 from isthmus.testing.servers import RedisServer
 
 DURABLE = ("appendonly yes", "appendfsync always")
@@ -149,21 +151,112 @@ async def test_a_sentinel_leads_to_the_primary() -> None:
 
 
 @in_loop
+async def test_a_connection_that_was_reset_while_idle_is_replaced() -> None:
+    with RedisServer() as server:
+        async with (
+            Relay(server.port) as relay,
+            RedisBroker("127.0.0.1", relay.port) as broker,
+        ):
+            log = await broker.open("a")
+            relay.reset()
+            while not broker.channel._connection._writer.is_closing():  # the event loop has seen it
+                await asyncio.sleep(0.005)
+            assert await log.append([b"x"]) == [1]
+            assert await log.append([b"y"]) == [2]
+
+
+@pytest.fixture
+def never_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits looks when a bell rings, and not again in this test's life."""
+    for module in (redis_broker, redis_group):
+        monkeypatch.setattr(module, "LOOK_AGAIN", 1e6)
+
+
+async def wakes(log: RedisLog, other: RedisLog) -> bool:
+    """Whether who waits at one handle wakes up when the other one appends."""
+    # Without a timeout, at whose end it would look once more.
+    waiting = asyncio.ensure_future(log.wait((await log.stat()).last))
+    await asyncio.sleep(0)
+    await log.stat()  # answered after it has looked
+    await other.append([b"x"])
+    async with asyncio.timeout(SOON):
+        return await waiting
+
+
+@pytest.mark.usefixtures("never_looking")
+@in_loop
 async def test_a_waiter_is_woken_by_a_message_not_by_looking() -> None:
     with RedisServer() as server:
-        async with RedisBroker("127.0.0.1", server.port) as one:
-            log = await one.open("a")
-            delays = []
-            after = 0
-            for _ in range(5):
-                waiting = asyncio.ensure_future(log.wait(after, 30))
-                await asyncio.sleep(0.1)
-                start = time.monotonic()
-                (after,) = await log.append([b"x"])
-                await waiting
-                delays.append(time.monotonic() - start)
-            # Looking again comes after a whole second.
-            assert min(delays) < 0.5
+        async with (
+            RedisBroker("127.0.0.1", server.port) as broker,
+            RedisBroker("127.0.0.1", server.port) as sender,
+        ):
+            for _ in range(3):
+                assert await wakes(await broker.open("a"), await sender.open("a"))
+            assert await wakes(await broker.open("b"), await sender.open("b"))
+
+
+@pytest.mark.usefixtures("never_looking")
+@in_loop
+async def test_whoever_begins_to_wait_while_the_bells_are_connected_is_heard() -> None:
+    with RedisServer() as server:
+        async with (
+            RedisBroker("127.0.0.1", server.port) as broker,
+            RedisBroker("127.0.0.1", server.port) as sender,
+        ):
+            names = [str(n) for n in range(200)]
+            waiting = []
+            for log in await asyncio.gather(*(broker.open(n) for n in names)):
+                waiting.append(asyncio.ensure_future(log.wait(0)))
+                await asyncio.sleep(0)  # one more in each turn of the event loop
+            await log.stat()
+            for log in await asyncio.gather(*(sender.open(n) for n in names)):
+                await log.append([b"x"])
+            async with asyncio.timeout(SOON):
+                assert all(await asyncio.gather(*waiting))
+
+
+@pytest.mark.usefixtures("never_looking")
+@in_loop
+async def test_a_waiter_is_heard_again_where_the_network_swallowed_its_connections() -> None:
+    with RedisServer() as server:
+        async with (
+            Relay(server.port) as relay,
+            RedisBroker("127.0.0.1", relay.port, timeout=0.3) as broker,
+            RedisBroker("127.0.0.1", server.port) as sender,
+        ):
+            log, other = await broker.open("a"), await sender.open("a")
+            assert await wakes(log, other)
+            relay.swallow()
+            with pytest.raises(BrokenError):
+                await log.stat()
+            assert await wakes(log, other)
+
+
+@in_loop
+async def test_who_may_not_hear_looks_and_leaves_the_server_in_peace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_REDIS_PASSWORD", "sesame")
+    with RedisServer("user deaf on >sesame ~* +@all resetchannels") as server:
+        async with (
+            RedisBroker("127.0.0.1", server.port) as broker,
+            RedisBroker(
+                "127.0.0.1", server.port, username="deaf", password_env="MY_REDIS_PASSWORD"
+            ) as deaf,
+        ):
+
+            async def connections() -> int:
+                found = (await broker.channel.ask(b"INFO", b"stats")).value
+                return int(found.partition(b"total_connections_received:")[2].split()[0])
+
+            log = await deaf.open("a")
+            before = await connections()
+            assert not await log.wait(0, 0.3)
+            assert await connections() - before <= 2
+            waiting = asyncio.ensure_future(log.wait(0, SOON))
+            await (await broker.open("a")).append([b"x"])
+            assert await waiting
 
 
 @pytest.mark.parametrize(

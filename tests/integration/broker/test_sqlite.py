@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from integration.broker.conftest import everything
-from isthmus.broker.sqlite import SQLiteBroker
+from isthmus.broker.sqlite import SQLiteBroker, engine
+from isthmus.broker.sqlite.database import begin, connect
 from isthmus.broker.sqlite.doorbell import Listener, Ringer
 from isthmus.errors import BrokenError, FullError, SpecError
 from isthmus.testing.broker_contract import in_loop
@@ -125,8 +129,9 @@ async def test_another_programs_database_and_another_version_are_refused(tmp_pat
         theirs.execute("CREATE TABLE logs (x)")
     theirs.close()
     async with SQLiteBroker(path) as broker:
-        with pytest.raises(BrokenError, match="another program's"):
+        with pytest.raises(BrokenError, match="another program's") as caught:
             await broker.open("a")
+        assert str(caught.value) == f"{path}: it is another program's database; name another file"
     path = tmp_path / "newer.db"
     async with SQLiteBroker(path) as broker:
         await broker.open("a")
@@ -149,6 +154,53 @@ async def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     async with SQLiteBroker(path) as broker:
         with pytest.raises(BrokenError, match="damaged"):
             await everything(await broker.open("a"))
+
+
+@in_loop
+async def test_a_file_that_is_deleted_while_it_is_open_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "logs.db"
+    async with SQLiteBroker(path) as broker, SQLiteBroker(path) as sharing:
+        log, _ = await broker.open("a"), await sharing.open("a")
+        await log.append([b"x"])
+        for file in tmp_path.glob("logs.db*"):
+            file.unlink()
+        uses = (lambda: log.append([b"y"]), log.read, log.stat, lambda: sharing.open("a"))
+        for use in uses:
+            with pytest.raises(BrokenError, match="deleted or replaced"):
+                await use()
+        async with SQLiteBroker(path) as new:
+            assert await everything(await new.open("another")) == []
+            # A log of the old file is none of the new one, though both have the number 1.
+            with pytest.raises(BrokenError, match="deleted or replaced"):
+                await log.append([b"y"])
+
+
+def test_what_is_underway_at_exit_can_close_its_broker(tmp_path: Path) -> None:
+    code = """
+        import asyncio, sys, threading
+        from isthmus.broker.sqlite import SQLiteBroker
+        from isthmus.net.bridge import bridge
+
+        async def last_words(path, begun):
+            async with SQLiteBroker(path) as broker:
+                log = await broker.open("a")
+                begun.set()
+                while threading.main_thread().is_alive():
+                    await asyncio.sleep(0.01)
+                await log.append([b"x"])
+            print("closed")
+
+        begun = threading.Event()
+        bridge.start(last_words(sys.argv[1], begun))
+        begun.wait()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), tmp_path / "logs.db"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("closed\n", "")
 
 
 @in_loop
@@ -187,6 +239,49 @@ async def test_another_process_that_has_the_lock_too_long_is_an_error(tmp_path: 
             await log.append([b"x"])
         other.close()
         assert await log.append([b"y"]) == [1]
+
+
+@in_loop
+async def test_all_who_want_the_lock_in_vain_are_told_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "logs.db"
+    tries = []
+
+    def counted(database: sqlite3.Connection, timeout: float) -> None:
+        tries.append(timeout)
+        begin(database, timeout)
+
+    async with SQLiteBroker(path, timeout=0.1) as broker:
+        log = await broker.open("a")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            monkeypatch.setattr(engine, "begin", counted)
+            results = await asyncio.gather(
+                *(log.append([b"x"]) for _ in range(50)), return_exceptions=True
+            )
+        assert all(isinstance(r, BrokenError) and "holds its lock" in str(r) for r in results)
+        assert len(tries) <= 2  # those that were there when the first was taken up, and all others
+        assert await log.append([b"y"]) == [1]
+
+
+@in_loop
+async def test_a_path_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+    async with SQLiteBroker(f"{tmp_path}/a\0b") as broker:
+        with pytest.raises(BrokenError, match="null"):
+            await broker.open("a")
+
+
+def test_whoever_makes_the_file_at_the_same_time_finds_it_to_be_ours(tmp_path: Path) -> None:
+    together = threading.Barrier(6)
+
+    def make(path: str) -> None:
+        together.wait()
+        connect(path, 30, create=True).close()
+
+    for n in range(15):
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(make, [f"{tmp_path}/{n}.db"] * 6))
 
 
 def test_a_forked_child_has_an_engine_of_its_own(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import errno
 import logging
+import os
+import re
 import socket
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -139,7 +143,7 @@ def test_one_side_with_tls_and_one_without(authority) -> None:
             with pytest.raises(BrokenError):
                 await connect(one.address.replace("tls", "tcp"))
         async with await listen("tcp://127.0.0.1:0", serve=echo, limits=quick) as one:
-            with pytest.raises(BrokenError):
+            with pytest.raises(BrokenError, match="TLS is on both sides"):
                 await connect(
                     one.address.replace("tcp", "tls"), tls=TLS(authorities=authority.file)
                 )
@@ -244,7 +248,27 @@ def test_rubbish_after_the_handshake_breaks_the_connection() -> None:
         async with await listen("tcp://127.0.0.1:0", serve=serve) as one:
             async with await connect(one.address) as connection:
                 connection._send([b"\x00\x00\x01\x00\x00\x00\x00\x00"])
-                assert "the peer sends no frame" in await ends
+                assert re.search(r"127\.0\.0\.1:\d+: the peer sends no frame", await ends)
+
+    asyncio.run(main())
+
+
+def test_half_a_frame_says_how_much_is_missing() -> None:
+    async def main() -> None:
+        ends: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def serve(connection) -> None:
+            try:
+                await connection.receive()
+            except BrokenError as error:
+                ends.set_result(str(error))
+
+        async with await listen("tcp://127.0.0.1:0", serve=serve) as one:
+            connection = await connect(one.address)
+            connection._send([encode([bytes(100)])[0][:-30]])
+            await connection.flush()
+            connection.abort()
+            assert "ended within a frame, of which 30 bytes did not come" in await ends
 
     asyncio.run(main())
 
@@ -374,6 +398,65 @@ def test_a_websocket_has_its_path() -> None:
                 await connect(f"ws://127.0.0.1:{one._where.port}/")
 
     asyncio.run(main())
+
+
+def pinging(port: int, over: threading.Event, *, take: bool) -> int:
+    """Open a WebSocket and ping without end, taking the answers or not; return how many were sent.
+
+    Ends when it is let go or `over`; for a listener that can do neither, after a while.
+    """
+    key = base64.b64encode(os.urandom(16)).decode()
+    hello = (
+        "GET /x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: isthmus\r\n\r\n"
+    )
+    ping = bytes([0x89, 0x80 | 125]) + bytes(4 + 125)
+    some, sent = ping * 1000, 0
+    with socket.create_connection(("127.0.0.1", port)) as sock, contextlib.suppress(OSError):
+        sock.sendall(hello.encode())
+        assert sock.recv(1 << 16).startswith(b"HTTP/1.1 101")
+        if take:
+            threading.Thread(target=_drain, args=(sock,)).start()
+        while sent < 300_000 and not over.is_set():
+            sock.sendall(some)
+            sent += 1000
+        sock.shutdown(socket.SHUT_RDWR)
+    return sent
+
+
+def _drain(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while sock.recv(1 << 20):
+            pass
+
+
+def test_who_only_pings_keeps_nobody_waiting() -> None:
+    async def main() -> None:
+        over = threading.Event()
+        async with await listen("ws://127.0.0.1:0/x", serve=echo) as one:
+            flood = asyncio.create_task(
+                asyncio.to_thread(pinging, one._where.port, over, take=True)
+            )
+            while not one._opening:
+                await asyncio.sleep(0.005)
+            for _ in range(5):
+                await round_trip(await connect(one.address))
+            assert not flood.done()
+            over.set()
+            await flood
+
+    asyncio.run(main())
+
+
+def test_who_pings_and_takes_no_answers_is_let_go(caplog) -> None:
+    async def main() -> None:
+        async with await listen("ws://127.0.0.1:0/x", serve=echo) as one:
+            sent = await asyncio.to_thread(pinging, one._where.port, threading.Event(), take=False)
+            assert sent < 300_000
+
+    asyncio.run(main())
+    assert "takes no answers" in caplog.text
 
 
 def test_without_the_library_websocket_names_its_extra(monkeypatch) -> None:

@@ -18,9 +18,10 @@ from isthmus.errors import (
     KeyTypeError,
     LifetimeEndedError,
     LifetimeError,
+    MovedError,
 )
 from isthmus.proxy import Proxy
-from isthmus.store import Store, get_key
+from isthmus.store import Store, get_key, ownership
 from isthmus.store.lifetime import (
     CollectingLifetime,
     ContextLifetime,
@@ -410,10 +411,8 @@ def test_a_closed_store_stores_nothing(make: Callable[..., Store]) -> None:
 
 
 def test_owned_proxies_are_dropped(store: Store) -> None:
-    ownership: Any = pytest.importorskip("isthmus.store.ownership", reason="no ownership yet")
-    any_store: Any = store
     lifetime = ContextLifetime()
-    one, other, gone, lent = (any_store.owned_proxy([n]) for n in range(4))
+    one, other, gone, lent = (store.owned_proxy([n]) for n in range(4))
     lifetime.add_proxy(one, store.proxy("plain"))
     lifetime.add(other, gone, lent)
     ownership.drop(gone)
@@ -427,4 +426,16 @@ def test_owned_proxies_are_dropped(store: Store) -> None:
     assert count(store) == 1
     ownership.drop(reference)
     lifetime.close()
+    assert count(store) == 0
+
+
+def test_an_owner_is_made_under_a_lifetime(store: Store) -> None:
+    with ContextLifetime() as lifetime:
+        owned = store.owned_proxy([1], lifetime=lifetime)
+        assert count(store) == 1
+    assert count(store) == 0
+    with pytest.raises(MovedError):
+        ownership.borrow(owned)
+    with pytest.raises(LifetimeEndedError):
+        store.owned_proxy([2], lifetime=lifetime)
     assert count(store) == 0

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from isthmus.broker.handle import ACK_WAIT, BrokerHandle, as_bytes, check_group, check_read
-from isthmus.broker.nats.cursor import Cursors
+from isthmus.broker.nats.cursor import SLICE, Cursors
 from isthmus.broker.nats.group import NatsGroup
-from isthmus.broker.nats.link import Link, LostError, RefusedError, settled, where
+from isthmus.broker.nats.link import PAUSE, Link, LostError, RefusedError, settled, where
 from isthmus.broker.protocol import LogInfo, Record
 from isthmus.errors import BrokenError, ClosedError, FullError, MissingLogError, SpecError
 from isthmus.spec import Spec
@@ -27,7 +27,6 @@ _NO_STREAM, _NAME_IN_USE, _STORE_FAILED, _NO_CONSUMER = 10059, 10058, 10077, 100
 _NO_MESSAGE = (10037, 10043, 10057)
 _HEADERS = 64  # bytes that ours have; they count as the message's
 
-_PAUSE = 0.05
 _AT_ONCE = 256  # messages of one append that are under way
 
 
@@ -187,6 +186,13 @@ class NatsBroker(BrokerHandle):
             except RefusedError as error:
                 self.refused(error, f"log {name!r}", known=(_NAME_IN_USE,))  # somebody was faster
                 config = (await self.call(f"STREAM.INFO.{log.stream}"))["config"]
+        if config.get("subjects") != [log.subject]:
+            # A prefix may have dashes, too: log b-c of prefix a, and log c of prefix a-b.
+            raise BrokenError(
+                self.where,
+                f"its stream {log.stream} is not log {name!r} of prefix {self.prefix!r}, but of the "
+                f"subjects {config.get('subjects')}; choose another name or prefix",
+            )
         if any(config[k] != v for k, v in wanted.items()):
             await self.call(f"STREAM.UPDATE.{log.stream}", config | wanted)
         return log
@@ -314,7 +320,7 @@ class NatsLog:
                 return [stored[n] for n in range(len(data))]
             if lost is None or time.monotonic() > deadline:
                 raise lost or BrokenError(self.broker.where, "it did not answer; call again")
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(PAUSE)
 
     async def _forget(self, positions: Sequence[int]) -> int:
         """Delete records, and return how many there were."""
@@ -331,16 +337,27 @@ class NatsLog:
         self, after: int = 0, *, limit: int = 256, max_bytes: int = 1 << 20
     ) -> list[Record]:
         check_read(limit)
-        found = await self._cursors.read(after, limit, max_bytes)
-        if not found:
-            await self.stat()
+        while not (found := await self._cursors.read(after, limit, max_bytes)):
+            if not await self._beyond(after):
+                return []
+            # A consumer of the server's hears a moment later of what others have stored.
+            await self._cursors.wait(after, SLICE)
         return found
 
     async def wait(self, after: int, timeout: float | None = None) -> bool:
-        info = await self.stat()
-        if info.records and info.last > after:
+        if await self._beyond(after):
             return True
         return timeout != 0 and await self._cursors.wait(after, timeout)
+
+    async def _beyond(self, after: int) -> bool:
+        """Whether there is a record beyond a position; the stream is asked, no consumer."""
+        info = await self.stat()
+        if not info.records or info.last <= after:
+            return False
+        # The last may be deleted: of an append that was refused in part.
+        what = {"seq": max(1, after + 1), "next_by_subj": self.subject}
+        answer = await self.call(f"STREAM.MSG.GET.{self.stream}", what, known=_NO_MESSAGE)
+        return answer is not None
 
     async def trim(self, through: int) -> int:
         info = await self.stat()

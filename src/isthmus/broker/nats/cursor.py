@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,13 @@ class Cursors:
             except RefusedError:
                 await self._log.stat()  # raises, if it is the log that is gone
                 continue
+            except asyncio.CancelledError:
+                # What it may have been sent by now is lost. Left to itself it would stay for a minute, and
+                # who waits for several logs at once cancels often.
+                await cursor.link.tell(
+                    f"$JS.API.CONSUMER.DELETE.{self._log.stream}.{cursor.consumer}"
+                )
+                raise
             found = bool(cursor.kept)
             self._give_back(cursor, after)
             if found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from isthmus.broker.handle import check_read
 from isthmus.broker.nats.cursor import SLICE, position_of
-from isthmus.broker.nats.link import RefusedError
+from isthmus.broker.nats.link import PAUSE, RefusedError
 from isthmus.broker.protocol import Delivery, Progress
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class NatsGroup:
                 await self._look()  # raises, if it is gone
                 if error.args[0] == 503:
                     self._log.broker.refused(error, self._what)
+                await asyncio.sleep(PAUSE)  # as many wait as the server lets, say
                 continue
             if messages:
                 return [self._delivered(m) for m in messages]

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from isthmus.broker.nats.broker import NatsBrokerSpec
 
-__all__ = ["Link", "LostError", "RefusedError", "where"]
+__all__ = ["PAUSE", "Link", "LostError", "RefusedError", "where"]
 
+PAUSE = 0.05
+"""Seconds before what the server could not do is asked for again."""
 
 _GOODBYE = 0.5
 _ANSWER = 0.2  # seconds: whoever has not answered then may not be there
@@ -142,6 +144,11 @@ class Link:
                 where(self._spec), "JetStream is not there; start the server with -js"
             ) from None
         return settled(answer.data)
+
+    async def tell(self, subject: str) -> None:
+        """Send a request whose answer nobody needs; it may get lost."""
+        with contextlib.suppress(IsthmusError):
+            await self._publish(subject, b"", "", None)
 
     async def pull(
         self,

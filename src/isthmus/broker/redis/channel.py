@@ -22,6 +22,7 @@ __all__ = ["Channel", "Reply"]
 
 _TOGETHER = 512  # requests that go out before the first reply is read
 _FOR_EVER = 1e9  # seconds
+_DEAF = 1.0  # seconds without trying to hear bells again, where the server lets nobody
 
 
 class Reply(NamedTuple):
@@ -55,6 +56,7 @@ class Channel:
         self._listening: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._ear: Any = None
+        self._deaf_until = 0.0
         self._subscribing: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -105,6 +107,9 @@ class Channel:
                 await self._try(connection, unknown, b"EVAL")
         except BaseException:
             self._connection = None
+            if self._ear is not None and self._listening is not None:
+                # The way to the server is cut: the other connection may never hear of it.
+                self._listening.cancel()
             await self._give_up(connection)
             raise
 
@@ -211,7 +216,8 @@ class Channel:
             bell = self._bells[channel] = Bell()
             if self._ear is not None:
                 self._spawn_subscribe(channel)
-        if self._listening is None and not self._closed:
+        loop = asyncio.get_running_loop()
+        if self._listening is None and not self._closed and loop.time() >= self._deaf_until:
             self._listening = asyncio.create_task(self._hear())
         return bell
 
@@ -228,19 +234,24 @@ class Channel:
 
     async def _hear(self) -> None:
         ear = None
+        heard = False
         try:
-            ear = await self._connect()
+            # Before subscribing: who comes in between subscribes by itself.
+            ear = self._ear = await self._connect()
             await ear.send_command(b"SUBSCRIBE", *self._bells, check_health=False)
-            self._ear = ear
             while not self._closed:  # the client library swallows a cancellation while it connects
                 # A message, or that a subscription stands: either way, look.
                 message = await ear.read_response(timeout=_FOR_EVER)
+                heard = True
                 if bell := self._bells.get(message[1]):
                     bell.ring()
         except (self._library.RedisError, OSError, SpecError):
             pass  # those who wait look, and learn what is wrong
         finally:
             self._ear = self._listening = None
+            if not heard:
+                # Refused: those who are woken now would have it tried again at once, and again.
+                self._deaf_until = asyncio.get_running_loop().time() + _DEAF
             if ear is not None:
                 await self._give_up(ear)
             self.ring_all()
@@ -270,7 +281,8 @@ class Channel:
 
 def _alive(connection: Any) -> bool:
     reader, writer = connection._reader, connection._writer
-    if reader is None or reader.at_eof():
+    # Closing: it was reset. Its socket is closed by now, and the reader has an exception, not an end.
+    if reader is None or reader.at_eof() or writer.is_closing():
         return False
     # Nothing is outstanding: what can be read is the end, which the event loop has not seen yet.
     poll = select.poll()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,9 +14,9 @@ from isthmus.broker.handle import (
     check_room,
 )
 from isthmus.broker.protocol import LogInfo, Record
-from isthmus.broker.sqlite.engine import Engine, borrow, give_back
+from isthmus.broker.sqlite.engine import Engine, borrow, give_back, leave
 from isthmus.broker.sqlite.group import SQLiteGroup
-from isthmus.errors import MissingLogError, SpecError
+from isthmus.errors import BrokenError, MissingLogError, SpecError
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:
@@ -89,6 +88,9 @@ class SQLiteBroker(BrokerHandle):
         self._check()
         if self._engine is None or self._engine.pid != os.getpid():
             self._engine = borrow(self.path, self._timeout)
+        elif self._engine.lost:
+            # No other engine: a log's number could be another log's in another file.
+            raise BrokenError(*self._engine.lost.args)
         elif self._engine.broken:
             give_back(self._engine)
             self._engine = borrow(self.path, self._timeout)
@@ -98,8 +100,7 @@ class SQLiteBroker(BrokerHandle):
         engine, self._engine = self._engine, None
         if engine is not None and engine.pid == os.getpid():
             engine.ring_all()
-            # In a thread: it ends when what was asked is done, and another process may have the lock.
-            await asyncio.to_thread(give_back, engine)
+            await leave(engine)
 
 
 class SQLiteLog:

@@ -9,7 +9,7 @@ import time
 
 from isthmus.errors import BrokenError, FullError, IsthmusError
 
-__all__ = ["begin", "connect", "failure", "now"]
+__all__ = ["begin", "connect", "failure", "foreign", "now"]
 
 _APPLICATION = 0x69736C67  # "islg", in the file's header: another program's database is not ours
 _VERSION = 1
@@ -77,20 +77,19 @@ def connect(path: str, timeout: float, *, create: bool) -> sqlite3.Connection:
         # FULL: the write-ahead log is on the disk before a commit returns.
         for pragma in ("synchronous=FULL", f"journal_size_limit={_WAL_BYTES}"):
             database.execute(f"PRAGMA {pragma}")
-    except (sqlite3.Error, OSError) as error:
+    except BaseException as error:
         if database is not None:
             database.close()
-        raise failure(path, error) from error
-    except BaseException:
-        if database is not None:
-            database.close()
+        if foreign(error):
+            raise failure(path, error) from error
         raise
     return database
 
 
 def _prepare(path: str, database: sqlite3.Connection, timeout: float) -> None:
     if not _recognised(path, database):
-        database.execute("PRAGMA journal_mode=WAL")
+        # Where two do this at the same time, one is refused without SQLite's having waited.
+        _patiently(database, "PRAGMA journal_mode=WAL", timeout)
         begin(database, timeout)
         try:
             if not _recognised(path, database):  # nobody was faster
@@ -114,19 +113,27 @@ def _prepare(path: str, database: sqlite3.Connection, timeout: float) -> None:
 
 
 def _recognised(path: str, database: sqlite3.Connection) -> bool:
-    def read(pragma: str) -> int:
-        value: int = database.execute(f"PRAGMA {pragma}").fetchone()[0]
-        return value
-
-    if read("application_id") == _APPLICATION:
-        if (version := read("user_version")) != _VERSION:
+    # In one transaction: between two of them another process may make the schema.
+    alone = not database.in_transaction
+    if alone:
+        database.execute("BEGIN")
+    try:
+        application, version, schema = (
+            database.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("application_id", "user_version", "schema_version")
+        )
+    finally:
+        if alone:
+            database.execute("ROLLBACK")
+    if application == _APPLICATION:
+        if version != _VERSION:
             raise BrokenError(
                 path,
                 f"it has version {version} of the log format, and this isthmus knows version {_VERSION}; "
                 "install the isthmus that made it, or name another file",
             )
         return True
-    if read("schema_version") or read("application_id"):
+    if schema or application:
         raise BrokenError(path, "it is another program's database; name another file")
     return False
 
@@ -137,21 +144,30 @@ def begin(database: sqlite3.Connection, timeout: float) -> None:
     Raises:
         sqlite3.OperationalError: another process had it all the time.
     """
+    # SQLite's own handler soon sleeps for 25 to 100 ms, hundreds of transactions of the others.
+    _patiently(database, "BEGIN IMMEDIATE", timeout)
+
+
+def _patiently(database: sqlite3.Connection, statement: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     pause = 0.0001
     while True:
         try:
-            database.execute("BEGIN IMMEDIATE")
+            database.execute(statement)
             return
         except sqlite3.OperationalError as error:
             if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-        # SQLite's own handler soon sleeps for 25 to 100 ms, hundreds of transactions of the others.
         time.sleep(pause)
         pause = min(2 * pause, 0.002)
 
 
-def failure(path: str, error: Exception, need: int = 0) -> IsthmusError:
+def foreign(error: BaseException) -> bool:
+    """Whether it is what SQLite or the system said, not yet in our words."""
+    return isinstance(error, sqlite3.Error | OSError) and not isinstance(error, IsthmusError)
+
+
+def failure(path: str, error: BaseException, need: int = 0) -> IsthmusError:
     """Return our error for what SQLite, or the system, said.
 
     Args:
@@ -172,7 +188,7 @@ def failure(path: str, error: Exception, need: int = 0) -> IsthmusError:
     return BrokenError(path, f"{error}; {hint}")
 
 
-def _code(error: Exception) -> int:
+def _code(error: BaseException) -> int:
     # Extended codes have the plain one in their low byte.
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 

@@ -12,15 +12,15 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from isthmus.broker.bell import Bell
-from isthmus.broker.sqlite.database import begin, connect, failure
+from isthmus.broker.sqlite.database import begin, connect, failure, foreign
 from isthmus.broker.sqlite.doorbell import Listener, Ringer
 from isthmus.broker.sqlite.transaction import Transaction
-from isthmus.errors import ClosedError, IsthmusError
+from isthmus.errors import BrokenError, ClosedError, IsthmusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Engine", "borrow", "give_back"]
+__all__ = ["Engine", "borrow", "give_back", "leave"]
 
 T = TypeVar("T")
 
@@ -64,7 +64,12 @@ class Engine:
         self._reader: sqlite3.Connection | None = None
         self._lock = threading.Lock()
         self._stopped = False
+        self._over: Callable[[], None] | None = None
+        self._file: tuple[int, int] | None = None  # device and inode
         self.broken: IsthmusError | None = None
+        """Why it could not be opened; another engine may fare better."""
+        self.lost: IsthmusError | None = None
+        """Why nothing of what was here is there any more."""
 
     async def write(self, work: Callable[[Transaction], T], need: int = 0) -> T:
         """Run `work` in a transaction, with others'; returns when it is on the disk.
@@ -113,21 +118,12 @@ class Engine:
         """Start the threads; they open the file."""
         self._start(self._write_on)
 
-    def stop(self) -> None:
-        """End the threads when they have done what was asked, and close everything."""
+    def stop(self, over: Callable[[], None] | None = None) -> None:
+        """Have the threads do what was asked and end, and everything closed; `over` is called then."""
         with self._lock:
             self._stopped = True
+            self._over = over
             self._writes.put(None)
-        if self._listener is not None:
-            self._listener.stop()
-        for thread in self._threads:
-            thread.join()
-        if self._listener is not None:
-            self._listener.close()
-        self._ringer.close()
-        for database in (self._reader, self._writer):
-            if database is not None:
-                database.close()
 
     def forked(self) -> None:
         """Leave the parent's FIFOs to the parent; its connections must not even be closed here."""
@@ -149,8 +145,9 @@ class Engine:
             self._reader = connect(self.path, self._timeout, create=False)
             # `begin` waits itself; a checkpoint that would have to wait is made another time.
             self._writer.execute("PRAGMA busy_timeout=0")
-        except IsthmusError as error:
-            self.broken = error
+            self._file = _identity(self.path)
+        except Exception as error:  # whatever it is: nobody else would tell those who ask
+            self.broken = error if isinstance(error, IsthmusError) else failure(self.path, error)
         self._start(self._read_on)
         checked = 0.0
         going = True
@@ -162,14 +159,44 @@ class Engine:
                 checked = time.monotonic()
                 self._checkpoint(self._writer)
         self._reads.put(None)
+        self._close()
+
+    def _close(self) -> None:
+        # On this thread, the first and the last: at exit no executor's is there any more.
+        if self._listener is not None:
+            self._listener.stop()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        if self._listener is not None:
+            self._listener.close()
+        self._ringer.close()
+        for database in (self._reader, self._writer):
+            if database is not None:
+                database.close()
+        if self._over is not None:
+            self._over()
+
+    def _unusable(self) -> IsthmusError | None:
+        """Return why this file is of no use: it is not open, or no longer the one at its path."""
+        if self.broken is None and self.lost is None and _identity(self.path) != self._file:
+            # SQLite would go on with a file that nobody else can ever open, and call it durable.
+            self.lost = BrokenError(
+                self.path, "it was deleted or replaced while it was open; make a new broker"
+            )
+        return self.lost or self.broken
 
     def _commit(self, jobs: list[_Job]) -> list[_Outcome]:
-        if self._writer is None:
-            return [(job.future, None, self.broken) for job in jobs]
+        unusable = self._unusable()
+        if self._writer is None or unusable is not None:
+            return [(job.future, None, unusable) for job in jobs]
+        try:
+            begin(self._writer, self._timeout)
+        except sqlite3.Error as error:  # all of them: each on its own would wait as long again
+            return [(job.future, None, failure(self.path, error, job.need)) for job in jobs]
         transaction = Transaction(self._writer)
         done: list[_Outcome] = []
         try:
-            begin(self._writer, self._timeout)
             for job in jobs:
                 try:
                     done.append((job.future, job.work(transaction), None))
@@ -184,7 +211,7 @@ class Engine:
             if len(jobs) > 1:
                 # One of them may be too large, or wrong: each on its own.
                 return [outcome for job in jobs for outcome in self._commit([job])]
-            told = failure(self.path, error, jobs[0].need) if _ours(error) else error
+            told = failure(self.path, error, jobs[0].need) if foreign(error) else error
             return [(jobs[0].future, None, told)]
         if transaction.rung:
             for log in transaction.rung:
@@ -209,13 +236,14 @@ class Engine:
     def _read_on(self) -> None:
         while job := self._reads.get():
             outcome: _Outcome
-            if self._reader is None:
-                outcome = (job.future, None, self.broken)
+            unusable = self._unusable()
+            if self._reader is None or unusable is not None:
+                outcome = (job.future, None, unusable)
             else:
                 try:
                     outcome = (job.future, job.work(self._reader), None)
                 except Exception as error:
-                    told = failure(self.path, error) if _ours(error) else error
+                    told = failure(self.path, error) if foreign(error) else error
                     outcome = (job.future, None, told)
             _settle([outcome])
 
@@ -224,10 +252,6 @@ class Engine:
             for log in logs:
                 if bell := self._bells.get(log):
                     bell.ring()
-
-
-def _ours(error: Exception) -> bool:
-    return isinstance(error, sqlite3.Error | OSError) and not isinstance(error, IsthmusError)
 
 
 def _together(jobs: queue.SimpleQueue[_Job | None]) -> tuple[list[_Job], bool]:
@@ -267,6 +291,14 @@ def _set(outcomes: list[_Outcome]) -> None:
             future.set_result(result)
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 _engines: dict[str, Engine] = {}
 _lock = threading.Lock()
 _abandoned: list[Engine] = []
@@ -276,22 +308,36 @@ def borrow(path: str, timeout: float) -> Engine:
     """Return this process's engine for a file; `give_back` must follow."""
     with _lock:
         engine = _engines.get(path)
-        if engine is None or engine.broken is not None:
+        if engine is None or engine.broken is not None or engine.lost is not None:
             engine = _engines[path] = Engine(path, timeout)
             engine.start()
         engine.users += 1
         return engine
 
 
-def give_back(engine: Engine) -> None:
-    """End a use; the last one stops the threads."""
+def give_back(engine: Engine, over: Callable[[], None] | None = None) -> bool:
+    """End a use; the last one stops the threads, which then call `over`. Return whether it was the last."""
     with _lock:
         engine.users -= 1
         last = engine.users == 0
         if last and _engines.get(engine.path) is engine:
             del _engines[engine.path]
     if last:
-        engine.stop()
+        engine.stop(over)
+    return last
+
+
+async def leave(engine: Engine) -> None:
+    """End a use; wait until all is closed, if it is the last."""
+    loop = asyncio.get_running_loop()
+    closed = loop.create_future()
+
+    def over() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(closed.cancel)
+
+    if give_back(engine, over):
+        await asyncio.wait([closed])
 
 
 def _forked() -> None:
