@@ -109,7 +109,9 @@ class Bridge:
             except asyncio.CancelledError:
                 arrived.put((False, CancelledError()))
                 raise
-            except Exception as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:
                 arrived.put((False, error))
             finally:
                 if hasattr(iterator, "aclose"):
@@ -177,7 +179,12 @@ class Bridge:
             log.error("%s hangs: what runs there blocks its loop; it is left behind", self._name)
             return
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        thread.join(LINGER + linger)
+        if thread.is_alive():
+            log.error(
+                "%s: something there does not let itself be cancelled; it is left behind",
+                self._name,
+            )
 
     def _begin(self, work: Coroutine[Any, Any, T], future: Future[T], daemon: bool) -> None:
         with self._lock:  # so that `stop` finds it
@@ -248,11 +255,12 @@ async def _drive(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
     except asyncio.CancelledError:
         future.cancel()
         raise
+    except GeneratorExit:
+        raise
     except BaseException as error:
+        # An exit is the caller's, too: raised here, it would end the loop under all others.
         if future.set_running_or_notify_cancel():
             future.set_exception(error)
-        if not isinstance(error, Exception):
-            raise
     else:
         if future.set_running_or_notify_cancel():
             future.set_result(result)

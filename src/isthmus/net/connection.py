@@ -434,8 +434,8 @@ class Connection:
     def _fail(self, error: Exception) -> None:
         """End for a reason that may still have to be put into our words."""
         if isinstance(error, RemoteProtocolError):
-            what, *why = error.args
-            error = RemoteProtocolError(f"{self._name}: {what}", *why)  # it does not know who
+            what, *details = error.args  # which do not know who it is
+            error = RemoteProtocolError(f"{self._name}: {what}", *details)
         if isinstance(error, IsthmusError):
             self._stop(error)
             return
