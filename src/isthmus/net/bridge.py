@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 import queue
 import threading
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus.errors import LocalProtocolError, WaitTimeoutError
+from isthmus.forking import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Coroutine, Iterator
@@ -199,6 +199,7 @@ class Bridge:
             self._thread.start()
             self._loop = started.get()
             _bridges.add(self)
+            renew_after_fork(self)
         return self._loop
 
     def _serve(self, started: queue.SimpleQueue[asyncio.AbstractEventLoop]) -> None:
@@ -282,11 +283,4 @@ def _at_exit() -> None:
         one.stop()
 
 
-def _in_child() -> None:
-    for one in list(_bridges):
-        one._forked()
-    _bridges.clear()
-
-
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_in_child)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
-import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isthmus.errors import (
     BrokenError,
@@ -17,6 +15,7 @@ from isthmus.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from isthmus.forking import renew_after_fork
 from isthmus.net.memory import allocate, scratch
 from isthmus.net.tls import NO_GOODBYE, translate
 from isthmus.wire.frames import JOINED, Frame, FrameDecoder, encode, join_small
@@ -85,7 +84,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         if self._pace:
             self._timer = self._loop.call_later(self._pace, self._tick)
-        _open.add(self)
+        renew_after_fork(self)
         if agreed.rest:
             try:
                 self._take(self._decoder.receive(agreed.rest), len(agreed.rest))
@@ -451,7 +450,6 @@ class Connection:
         if self._end is not None:
             return
         self._end = why
-        _open.discard(self)
         self._reading = self._writing = False
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
@@ -474,6 +472,8 @@ class Connection:
 
     def _forked(self) -> None:
         # The event loop's selector is shared with the parent: to unregister here would do so there.
+        if self._end is not None:
+            return
         self._end = ClosedError(f"{self._name}, which belongs to the process that was forked,")
         self._link.close()
 
@@ -486,18 +486,6 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<{self._name}, {state}>"
-
-
-_open: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _in_child() -> None:
-    for one in list(_open):
-        one._forked()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_in_child)
 
 
 def _first(queue: deque[Buffer]) -> list[Buffer]:
