@@ -14,12 +14,12 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from isthmus import codec
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.handle import ConnectorHandle
 from isthmus.connectors.leases import now, terms, upkeep
 from isthmus.connectors.payload import immutable, pieces, total
 from isthmus.connectors.protocol import ObjectInfo
 from isthmus.errors import ElsewhereError
+from isthmus.forking import renew_after_fork
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:

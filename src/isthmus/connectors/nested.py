@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import msgspec
 
 from isthmus.connectors import Connector, LeasingConnector, connectors
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.leases import terms
 from isthmus.errors import CapabilityError, KeyTypeError
+from isthmus.forking import renew_after_fork
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:

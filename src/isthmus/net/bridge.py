@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
 import queue
 import threading
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from isthmus.errors import LocalProtocolError, WaitTimeoutError
+from isthmus.forking import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Coroutine, Iterator
@@ -109,7 +109,9 @@ class Bridge:
             except asyncio.CancelledError:
                 arrived.put((False, CancelledError()))
                 raise
-            except Exception as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:
                 arrived.put((False, error))
             finally:
                 if hasattr(iterator, "aclose"):
@@ -177,7 +179,12 @@ class Bridge:
             log.error("%s hangs: what runs there blocks its loop; it is left behind", self._name)
             return
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        thread.join(LINGER + linger)
+        if thread.is_alive():
+            log.error(
+                "%s: something there does not let itself be cancelled; it is left behind",
+                self._name,
+            )
 
     def _begin(self, work: Coroutine[Any, Any, T], future: Future[T], daemon: bool) -> None:
         with self._lock:  # so that `stop` finds it
@@ -192,6 +199,7 @@ class Bridge:
             self._thread.start()
             self._loop = started.get()
             _bridges.add(self)
+            renew_after_fork(self)
         return self._loop
 
     def _serve(self, started: queue.SimpleQueue[asyncio.AbstractEventLoop]) -> None:
@@ -248,11 +256,12 @@ async def _drive(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
     except asyncio.CancelledError:
         future.cancel()
         raise
+    except GeneratorExit:
+        raise
     except BaseException as error:
+        # An exit is the caller's, too: raised here, it would end the loop under all others.
         if future.set_running_or_notify_cancel():
             future.set_exception(error)
-        if not isinstance(error, Exception):
-            raise
     else:
         if future.set_running_or_notify_cancel():
             future.set_result(result)
@@ -274,11 +283,4 @@ def _at_exit() -> None:
         one.stop()
 
 
-def _in_child() -> None:
-    for one in list(_bridges):
-        one._forked()
-    _bridges.clear()
-
-
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_in_child)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
-import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isthmus.errors import (
     BrokenError,
@@ -17,6 +15,7 @@ from isthmus.errors import (
     LocalProtocolError,
     RemoteProtocolError,
 )
+from isthmus.forking import renew_after_fork
 from isthmus.net.memory import allocate, scratch
 from isthmus.net.tls import NO_GOODBYE, translate
 from isthmus.wire.frames import JOINED, Frame, FrameDecoder, encode, join_small
@@ -85,7 +84,7 @@ class Connection:
         self._timer: asyncio.TimerHandle | None = None
         if self._pace:
             self._timer = self._loop.call_later(self._pace, self._tick)
-        _open.add(self)
+        renew_after_fork(self)
         if agreed.rest:
             try:
                 self._take(self._decoder.receive(agreed.rest), len(agreed.rest))
@@ -434,8 +433,8 @@ class Connection:
     def _fail(self, error: Exception) -> None:
         """End for a reason that may still have to be put into our words."""
         if isinstance(error, RemoteProtocolError):
-            what, *rest = error.args
-            error = RemoteProtocolError(f"{self._name}: {what}", *rest)  # it does not know who
+            what, *details = error.args  # which do not know who it is
+            error = RemoteProtocolError(f"{self._name}: {what}", *details)
         if isinstance(error, IsthmusError):
             self._stop(error)
             return
@@ -452,7 +451,6 @@ class Connection:
         if self._end is not None:
             return
         self._end = why
-        _open.discard(self)
         self._reading = self._writing = False
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
@@ -475,6 +473,8 @@ class Connection:
 
     def _forked(self) -> None:
         # The event loop's selector is shared with the parent: to unregister here would do so there.
+        if self._end is not None:
+            return
         self._end = ClosedError(f"{self._name}, which belongs to the process that was forked,")
         self._link.close()
 
@@ -487,18 +487,6 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<{self._name}, {state}>"
-
-
-_open: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _in_child() -> None:
-    for one in list(_open):
-        one._forked()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_in_child)
 
 
 def _first(queue: deque[Buffer]) -> list[Buffer]:

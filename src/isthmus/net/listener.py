@@ -8,9 +8,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from isthmus.errors import AddressError, BrokenError, ClosedError, IsthmusError
+from isthmus.forking import renew_after_fork
 from isthmus.net.address import Address
 from isthmus.net.binding import Path, bound
-from isthmus.net.connection import Connection, _open
 from isthmus.net.limits import Limits
 from isthmus.net.opening import offered, open_over, tune
 from isthmus.net.tls import TLS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Self
 
+    from isthmus.net.connection import Connection
     from isthmus.net.tls import Secured
     from isthmus.wire.handshake import Offer
 
@@ -113,7 +114,7 @@ class Listener:
         self._paused: asyncio.TimerHandle | None = None
         self._closing: asyncio.Future[None] | None = None
         self._inherited = False
-        _open.add(self)
+        renew_after_fork(self)
         self._accepting(True)
 
     def _accepting(self, on: bool) -> None:
@@ -217,7 +218,6 @@ class Listener:
         if self._paused is not None:
             self._paused.cancel()
         self._accepting(False)
-        _open.discard(self)
         for sock in self._sockets:
             sock.close()
         if self._held is not None:

@@ -15,8 +15,8 @@ from isthmus.connectors import (
     TypedConnector,
     WaitingConnector,
 )
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.errors import CapabilityError, ClosedError, KeyTypeError
+from isthmus.forking import renew_after_fork
 from isthmus.store.fetcher import MISSING, Fetcher
 from isthmus.store.metrics import UNMEASURED, StoreMetrics
 

@@ -64,6 +64,26 @@ def test_exceptions_come_with_their_whole_traceback(bridge: Bridge) -> None:
     assert names[0] == "test_exceptions_come_with_their_whole_traceback"
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, pytest.skip.Exception])
+def test_an_exit_is_the_callers_and_ends_nothing_for_others(
+    bridge: Bridge, error: type[BaseException]
+) -> None:
+    async def leave() -> None:
+        raise error("leaving")
+
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+        raise error("leaving")
+
+    with pytest.raises(error, match="leaving"):
+        bridge.run(leave())
+    items = bridge.iterate(numbers())
+    assert next(items) == 1
+    with pytest.raises(error, match="leaving"):
+        next(items)
+    assert bridge.run(double(2)) == 4
+
+
 def test_waiting_on_its_own_thread_raises_at_once(bridge: Bridge) -> None:
     async def wait() -> None:
         bridge.run(double(1))
@@ -289,4 +309,28 @@ def test_at_exit_what_does_not_end_is_named() -> None:
         module.bridge.start(serves(), daemon=True)
         """)
     assert done.stderr == "still underway at the end, and cancelled: forever\n"
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+def test_at_exit_what_does_not_let_itself_be_cancelled_is_left_behind() -> None:
+    done = _exits("""
+        import asyncio
+        from isthmus.net import bridge as module
+        module.LINGER = 0.05
+        async def stubborn():
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
+        async def begun():
+            pass
+        for daemon in (True, False):
+            module.bridge.start(stubborn(), daemon=daemon)
+        module.bridge.run(begun())
+        """)
+    assert done.stderr.splitlines() == [
+        "still underway at the end, and cancelled: stubborn",
+        "isthmus-bridge: something there does not let itself be cancelled; it is left behind",
+    ]
     assert (done.stdout, done.returncode) == ("", 0)

@@ -7,9 +7,9 @@ import os
 import threading
 import weakref
 
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.naming import fresh_name, is_unfinished, made_here
 from isthmus.connectors.unfinished import Unfinished, remove, try_lock
+from isthmus.forking import renew_after_fork
 
 __all__ = ["Holders"]
 

@@ -12,9 +12,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.leases.terms import now
 from isthmus.errors import ClosedError, IsthmusError
+from isthmus.forking import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,10 +6,10 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.redis.access import Client, address, check, connect, refusal, silence
 from isthmus.connectors.redis.link import Link, RefusedError, raise_first
 from isthmus.errors import ClosedError, IsthmusError
+from isthmus.forking import renew_after_fork
 from isthmus.spec import require
 
 if TYPE_CHECKING:

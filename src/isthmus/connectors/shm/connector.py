@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.handle import ConnectorHandle
 from isthmus.connectors.leases import OFTEN_SECONDS, now, stale, terms, upkeep
 from isthmus.connectors.mapping import map_private, read
@@ -22,6 +21,7 @@ from isthmus.connectors.protocol import ObjectInfo
 from isthmus.connectors.shm.segment import PACKED_BYTES, SUFFIX
 from isthmus.connectors.shm.session import Session, lease_name
 from isthmus.errors import ElsewhereError, KeyTypeError, SpecError
+from isthmus.forking import renew_after_fork
 from isthmus.spec import Spec
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.zmq.access import check, is_loopback, tcp, zmq
 from isthmus.connectors.zmq.credentials import Credentials
 from isthmus.connectors.zmq.link import GoneError, Link
 from isthmus.connectors.zmq.node import Card, Node, node_id
 from isthmus.errors import BrokenError, ClosedError, ElsewhereError, FullError
+from isthmus.forking import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,8 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from isthmus.connectors import connectors
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.errors import LifetimeEndedError, LifetimeError, MovedError
+from isthmus.forking import renew_after_fork
 from isthmus.proxy import get_factory, is_proxy
 from isthmus.store import names
 from isthmus.store.config import unpack

@@ -9,9 +9,9 @@ import os
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from isthmus.connectors.forking import renew_after_fork
 from isthmus.connectors.leases import now
 from isthmus.errors import LifetimeError
+from isthmus.forking import renew_after_fork
 from isthmus.store.lifetime.exits import at_exit
 
 if TYPE_CHECKING:
