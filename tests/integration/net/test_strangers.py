@@ -398,7 +398,7 @@ def test_a_websocket_has_its_path() -> None:
         async with await listen("ws://127.0.0.1:0/here", serve=echo) as one:
             with pytest.raises(RemoteProtocolError, match="404"):
                 await connect(one.address.replace("here", "there"))
-            # It waits for the rest of our request; or, with a line's end in our nonce, there is one already.
+            # It waits for the rest of our request; or our nonce has a line's end, and so it is there.
             with pytest.raises((WaitTimeoutError, BrokenError)):
                 await connect(
                     f"tcp://127.0.0.1:{one._where.port}", limits=Limits(open_seconds=0.05)
