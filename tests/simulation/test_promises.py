@@ -9,7 +9,17 @@ import sys
 
 import pytest
 
-from isthmus.testing.simulator import SCENARIOS, Failure, explore, replay, shrink
+from isthmus.testing.simulator import (
+    SCENARIOS,
+    Failure,
+    Faults,
+    Node,
+    World,
+    explore,
+    replay,
+    shrink,
+    world,
+)
 from isthmus.testing.simulator.__main__ import main
 from simulation.planted import BUGS, ONLY_SWITCHES, Untiring, delivery
 
@@ -51,6 +61,49 @@ def test_without_the_bug_the_same_seeds_pass(name: str) -> None:
     first = caught(name).seed
     failure = explore(BUGS[name].sound, range(max(0, first - 20), first + 1))
     assert failure is None, failure.text
+
+
+class Alone:
+    """A history of one node."""
+
+    def __init__(self, node: type[Node], seed: int, faults: Faults | None = None) -> None:
+        self.world = World(seed, faults)
+        self._node = node
+
+    def run(self) -> World:
+        self.world.add(self._node("it"))
+        self.world.run_until(lambda: False, limit=10)
+        return self.world
+
+
+def test_an_error_of_the_protocol_says_in_which_history() -> None:
+    class Wrong(Node):
+        def on_start(self) -> None:
+            self.timer(1, "later")
+
+        def on_timer(self, name: str) -> None:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError, match="a bug") as caught:
+        explore(functools.partial(Alone, Wrong), range(3, 9))
+    (note,) = caught.value.__notes__
+    assert note.startswith("seed 3; the last events:")
+    assert "it           up 1" in note
+
+
+def test_a_protocol_in_which_no_time_passes_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Spinning(Node):
+        def on_start(self) -> None:
+            self.timer(0, "again")
+
+        def on_timer(self, name: str) -> None:
+            self.timer(0, "again")
+
+    monkeypatch.setattr(world, "AT_ONCE", 1000)
+    failure = explore(functools.partial(Alone, Spinning), [7])
+    assert failure is not None
+    assert failure.promise == "time goes on fire"
+    assert replay(functools.partial(Alone, Spinning), 7) == failure
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "12345"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isthmus.errors import AddressError, BrokenError, ClosedError, IsthmusError
@@ -144,6 +145,8 @@ class Listener:
             self._opening[task] = None
             self._serving.add(task)
             task.add_done_callback(self._done)
+            # Not within the task, which may be cancelled before it has begun.
+            task.add_done_callback(partial(_let_go, sock))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._opening.pop(task, None)
@@ -173,8 +176,6 @@ class Listener:
             assert task is not None
             self._opening.pop(task, None)
             await self._served(connection)
-        finally:
-            sock.close()
 
     async def _served(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -238,6 +239,10 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<listener at {self.address}, {len(self.connections)} connections>"
+
+
+def _let_go(sock: socket.socket, _: asyncio.Task[None]) -> None:
+    sock.close()
 
 
 def _peer_name(sock: socket.socket) -> str:

@@ -15,11 +15,18 @@ import pytest
 from integration.broker.conftest import Traffic, everything
 from isthmus.broker import Record
 from isthmus.broker.nats import NatsBroker
+from isthmus.broker.nats.broker import NatsLog
 from isthmus.broker.nats.cursor import Cursors
 from isthmus.broker.nats.link import Link, RefusedError
 from isthmus.errors import BrokenError, FullError, MissingExtraError, SpecError
 from isthmus.testing.broker_contract import in_loop
 from isthmus.testing.servers import NatsServer
+
+
+async def consumers(log: NatsLog) -> int:
+    """How many the server keeps for a log: of its groups, of who reads and who waits."""
+    answer = await log.call(f"STREAM.INFO.{log.stream}")
+    return int(answer["state"]["consumer_count"])
 
 
 @in_loop
@@ -49,7 +56,8 @@ async def test_an_append_outlasts_a_restart() -> None:
             # Stopped, so that what is sent has no answer when it dies.
             process.send_signal(signal.SIGSTOP)
             appending = asyncio.ensure_future(log.append([b"1", b"2", b"3"]))
-            await asyncio.sleep(0.05)
+            while len((await broker.link())._asked) < 3:  # under way
+                await asyncio.sleep(0)
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
             positions = await appending
@@ -67,7 +75,8 @@ async def test_a_server_that_goes_away_is_broken_and_returns() -> None:
             assert len(await group.read("dies")) == 2
             await group.acknowledge(positions[:1])
             waiting = asyncio.ensure_future(log.wait(positions[-1]))
-            await asyncio.sleep(0.05)
+            while await consumers(log) < 2:  # the group's, and that of who waits
+                await asyncio.sleep(0.005)
             server.kill()
             with pytest.raises(BrokenError, match="call again"):
                 await waiting
@@ -87,18 +96,13 @@ async def test_waits_that_are_cancelled_leave_nothing_on_the_server() -> None:
     with NatsServer() as server:
         async with NatsBroker(server.url) as broker:
             log = await broker.open("a")
-
-            async def consumers() -> int:
-                answer = await broker.call(f"STREAM.INFO.{log.stream}")
-                return int(answer["state"]["consumer_count"])
-
             for _ in range(5):
                 waiting = asyncio.ensure_future(log.wait(0))
-                while not await consumers():
+                while not await consumers(log):
                     await asyncio.sleep(0.005)
                 waiting.cancel()
                 await asyncio.wait([waiting])
-                while await consumers():
+                while await consumers(log):
                     await asyncio.sleep(0.005)
             await log.append([b"x"])
             assert await log.wait(0)

@@ -237,6 +237,7 @@ async def test_a_waiter_is_heard_again_where_the_network_swallowed_its_connectio
 async def test_who_may_not_hear_looks_and_leaves_the_server_in_peace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(redis_broker, "LOOK_AGAIN", 0.05)
     monkeypatch.setenv("MY_REDIS_PASSWORD", "sesame")
     with RedisServer("user deaf on >sesame ~* +@all resetchannels") as server:
         async with (

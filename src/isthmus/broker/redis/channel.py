@@ -147,6 +147,7 @@ class Channel:
             await self._give_up(stale)
         if self._connection is None:
             self._connection = await self._connect()
+            self._deaf_until = 0.0  # the server is back
         return self._connection
 
     async def _connect(self) -> Any:

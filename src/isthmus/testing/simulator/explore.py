@@ -52,13 +52,17 @@ class Failure(msgspec.Struct, frozen=True):
 def replay(scenario: Scenario, seed: int, faults: Faults | None = None) -> Failure | str:
     """Run one history; return how it failed, or the hash of all that happened.
 
-    The same seed (and faults, if given) goes the same way each time, in every process.
+    The same seed (and faults, if given) goes the same way each time, in every process. Any other error of
+    the protocol's is raised as it is, with a note of the seed and the last events.
     """
     history = scenario(seed, faults)
     try:
         history.run()
     except Violation as violation:
         return Failure(seed, violation.args[0], history.world.digest(), str(violation))
+    except Exception as error:
+        error.add_note(history.world.story())
+        raise
     return history.world.digest()
 
 

@@ -22,14 +22,16 @@ PATHS = ("direct", "broker")
 TIMELY = 0.2
 """The longest delay of a message once faults have ended."""
 
+AT_ONCE = 100_000
+"""Events at one moment: a protocol with more goes round in a circle in which no time passes."""
+
 
 class Violation(AssertionError):  # noqa: N818 - what it is called in this field
     """A promise was broken. ``args``: which, the seed, the last events."""
 
     def __str__(self) -> str:
         what, seed, events = self.args
-        tail = "\n".join(f"  {event}" for event in events)
-        return f"{what}\nseed {seed}; the last events:\n{tail}"
+        return f"{what}\n{_story(seed, events)}"
 
 
 class Node:
@@ -139,9 +141,15 @@ class World:
     def run(self, until: float) -> None:
         """Let time pass, to `until` at most."""
         queue = self._queue
+        moment, here = -1.0, 0
         while queue and queue[0][0] <= until:
             self.now, _, action, args = heappop(queue)
             self.events += 1
+            if self.now > moment:
+                moment, here = self.now, 0
+            here += 1
+            if here > AT_ONCE:
+                self.check(False, "time goes on", action.__name__)
             action(*args)
         self.now = until
 
@@ -170,11 +178,17 @@ class World:
         """
         if not holds:
             self.note("world", "violation", promise, *details)
-            events = [
-                f"{at:10.6f} {who:12} {what} {' '.join(map(_brief, more))}".rstrip()
-                for at, who, what, more in self.recent
-            ]
-            raise Violation(" ".join([promise, *map(_brief, details)]), self.seed, events)
+            raise Violation(" ".join([promise, *map(_brief, details)]), self.seed, self._events())
+
+    def story(self) -> str:
+        """Return the seed and the last events, to be read."""
+        return _story(self.seed, self._events())
+
+    def _events(self) -> list[str]:
+        return [
+            f"{at:10.6f} {who:12} {what} {' '.join(map(_brief, more))}".rstrip()
+            for at, who, what, more in self.recent
+        ]
 
     def fire(self, node: Node, life: int, name: str) -> None:
         """Let a timer go off, unless its node has crashed since."""
@@ -245,9 +259,10 @@ class World:
             one, other = pair
             end = self.now + self.random.expovariate(1 / self.faults.separation)
             self._cut[one, other] = end
-            if self.random.random() < 0.5:
+            both = self.random.random() < 0.5
+            if both:
                 self._cut[other, one] = end
-            self.note("world", "partition", one, other, (other, one) in self._cut)
+            self.note("world", "partition", one, other, "both ways" if both else "one way")
 
     def _switch(self) -> None:
         if pair := self._pair():
@@ -263,6 +278,11 @@ class World:
         self.healed = True
         self._cut.clear()
         self.note("world", "healed")
+
+
+def _story(seed: int, events: list[str]) -> str:
+    tail = "\n".join(f"  {event}" for event in events)
+    return f"seed {seed}; the last events:\n{tail}"
 
 
 def _brief(detail: Any) -> str:
