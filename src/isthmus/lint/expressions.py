@@ -265,7 +265,10 @@ class Expressions:
                 return NOTHING
             case "drop" if node.args:
                 value = self.look(node.args[0])
-                self.rules.move(value, node, _text(node.args[0]), "drop")
+                if isinstance(value, Token) and value.kind == "loan":
+                    self.state.escape(value)  # a reference is given up
+                else:
+                    self.rules.move(value, node, _text(node.args[0]), "drop")
                 return NOTHING
             case "submit":
                 return self._submit(node)

@@ -602,3 +602,24 @@ def _put_and_die(connector: SharedMemoryConnector, step: str) -> None:
 
 def _sweep(connector: SharedMemoryConnector) -> int:
     return connector.sweep()
+
+
+def test_who_looks_while_a_segment_is_made_finds_its_objects_later(
+    open_shm: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[list[Any]] = []
+
+    def look_first(fd: int, size: int) -> None:
+        if not looked:  # the segment's file has a header, and no room yet
+            looked.append(list(other.list()))
+        real(fd, size)
+
+    real = os.ftruncate
+    connector, other = open_shm(), open_shm()
+    monkeypatch.setattr(os, "ftruncate", look_first)
+    key = connector.put(b"small")
+    assert looked == [[]]
+    assert other.get(key) == b"small"
+    assert [info.key for info in other.list()] == [key]
+    other.evict(key)
+    assert connector.get(key) is None

@@ -9,6 +9,15 @@ with Store() as store, ProcessPoolExecutor() as pool:
     assert future.result() == 6
     del proxy
 """,
+    "a reference is given up": """
+def f(store):
+    p = store.owned_proxy([1])
+    r = borrow(p)
+    drop(r)
+    m = mut_borrow(p)
+    drop(m)
+    drop(p)
+""",
     "a reference ends by its variable": """
 def f(store):
     p = store.owned_proxy([1])

@@ -186,7 +186,7 @@ def test_many_read_at_once(store: Store, engine: Engine) -> None:
         drop(owned)
     engine.run()
     assert again.result() == 3
-    drop(owned)
+    drop(owned)  # noqa: IOW001
     with pytest.raises(errors.MovedError):
         submit(engine.submit, args=(sum, reference))
 
@@ -305,13 +305,13 @@ def test_what_cannot_be_submitted_stays_as_it_was(store: Store) -> None:
     drop(mutable)
     with pytest.raises(RuntimeError):
         submit(refuse, args=(sum, owned))
-    assert owned == [1]
+    assert owned == [1]  # noqa: IOW001
     with pytest.raises(errors.OwnershipError, match="one owner"):
         submit(refuse, args=(sum, owned, owned))
     with pytest.raises(errors.BorrowedError):
         submit(refuse, args=(sum, reference, other))
     assert owned == [1]
-    assert other == [2]
+    assert other == [2]  # noqa: IOW004
 
 
 @pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
@@ -386,7 +386,7 @@ def test_an_owner_that_goes_while_it_is_lent_is_reported(
     monkeypatch.setattr(sys, "unraisablehook", lambda report: reports.append(str(report.exc_value)))
     owned = store.owned_proxy([1])
     future = submit(engine.submit, args=(sum, borrow(owned)))
-    del owned
+    del owned  # noqa: IOW004
     (report,) = reports
     assert "went out of scope: it is borrowed at" in report
     assert "kept until then" in report
@@ -417,7 +417,7 @@ def test_engines_that_are_polled_and_engines_that_tell_nothing(store: Store) -> 
     drop(owned)
     other = store.owned_proxy([1])
     with pytest.raises(TypeError, match="does not tell when its task has ended"):
-        submit(lambda *args: object(), args=(sum, borrow(other)))
+        submit(lambda *args: object(), args=(sum, borrow(other)))  # noqa: IOW004
 
 
 def test_an_app_of_an_engine(store: Store, engine: Engine) -> None:

@@ -69,6 +69,9 @@ class Segment:
         finally:
             if fd is None:
                 os.close(opened)
+        if fd is None and len(self._map) <= _TOP:
+            # About to get its size, and more than a mapping of today would show; or it has no object.
+            raise FileNotFoundError(path)
         self.words = memoryview(self._map)[:_TOP].cast("Q")
 
     @property
