@@ -7,6 +7,7 @@ import gc
 import pickle
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -43,7 +44,7 @@ HERE = "test_ownership.py:[0-9]+"
 @pytest.fixture(params=["memory", "shm", "file"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     connector: Any = {
-        "memory": lambda: MemoryConnector(),
+        "memory": lambda: MemoryConnector(tmp_path.name),
         "shm": lambda: SharedMemoryConnector(tmp_path.name, spill_dir=str(tmp_path)),
         "file": lambda: FileConnector(tmp_path),
     }[request.param]()
@@ -514,7 +515,7 @@ class Rules(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.store = Store("model", MemoryConnector())
+        self.store = Store("model", MemoryConnector(uuid.uuid4().hex))
         self.engine = Engine()
         self.owned: Any = self.store.owned_proxy([0])
         self.value = [0]
